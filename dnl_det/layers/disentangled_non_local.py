@@ -1,0 +1,173 @@
+"""The disentangled non-local block (DNL) and the ablation of its paper.
+
+N: images, C: channels, H, W: height, width, L = H * W: positions, i: query, j: key,
+S: key positions (L, or a quarter of it with ``downsample``), D = C / reduction.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import (
+    AttentionMaps,
+    attend,
+    attention_weights,
+    reduced_channels,
+    softmax32,
+    to_map,
+    to_tokens,
+    weighted_sum,
+)
+
+MODES = ("disentangled", "joint", "pairwise", "unary", "add_shared")
+
+
+class DisentangledNonLocal2d(nn.Module):
+    r"""Attention split into a whitened pairwise and a unary term, which are added.
+
+    With ``q, k, v`` the 1x1 convolutions of ``x`` and ``mu`` a mean over positions::
+
+        y_i = x_i + gamma * sum_j P_ij v_j + sum_j U_j v_j
+        P_ij = softmax_j( (q_i - mu_q) . (k_j - mu_k) / (sqrt(D) * temperature) )
+        U_j  = softmax_j( conv_mask(x)_j )
+
+    ``gamma`` starts at 0 and does not multiply the unary term. ``mode`` chooses the terms:
+
+    ============  ================================  =================================
+    mode          pairwise P                        unary U
+    ============  ================================  =================================
+    disentangled  softmax (q - mu_q) . (k - mu_k)   softmax conv_mask(x)
+    joint         softmax q . k (self-attention)    none
+    pairwise      softmax (q - mu_q) . (k - mu_k)   none
+    unary         none                              softmax mu_q . k
+    add_shared    softmax (q - mu_q) . (k - mu_k)   softmax mu_q . k
+    ============  ================================  =================================
+
+    Every logit but ``conv_mask``'s is divided by ``sqrt(D) * temperature``, so joint equals the
+    normalised product of pairwise and unary.
+
+    Reference: Yin et al., "Disentangled Non-Local Neural Networks", ECCV 2020, equations 6 to 9;
+    initialisation, temperature and gamma as in the authors' detection code.
+
+    Args:
+        in_channels: C.
+        reduction: query and key have ``C // reduction`` channels.
+        mode: one of :data:`MODES`.
+        temperature: see above.
+        whiten: subtract the means in ``disentangled``'s pairwise term.
+        downsample: max-pool ``x`` 2x2 with stride 2 before key, value and mask; a side of 1 stays.
+        use_out: values of D channels, with bias, and a convolution ``conv_out`` from D to C,
+            without, on the sum of the terms.
+
+    Raises:
+        ValueError: an argument out of its range; the message says which and what is allowed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        reduction: int = 4,
+        mode: str = "disentangled",
+        temperature: float = 0.05,
+        whiten: bool = True,
+        downsample: bool = False,
+        use_out: bool = False,
+    ):
+        super().__init__()
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r}: must be one of {', '.join(MODES)}")
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: must be above 0")
+        if not whiten and mode in ("pairwise", "add_shared"):
+            raise ValueError(
+                f"whiten=False with mode={mode!r}: its pairwise term is the whitened one; "
+                "use mode='joint' for the term without whitening"
+            )
+        inner = reduced_channels(in_channels, reduction)
+        self.mode = mode
+        self.scale = 1.0 / (math.sqrt(inner) * temperature)
+        self.whiten = whiten and mode != "joint"
+        self.downsample = downsample
+
+        self.conv_query = nn.Conv2d(in_channels, inner, 1)
+        self.conv_key = nn.Conv2d(in_channels, inner, 1)
+        self.conv_value = nn.Conv2d(in_channels, inner if use_out else in_channels, 1, bias=use_out)
+        self.conv_out = nn.Conv2d(inner, in_channels, 1, bias=False) if use_out else None
+        self.conv_mask = nn.Conv2d(in_channels, 1, 1) if mode == "disentangled" else None
+        if mode == "unary":
+            self.register_parameter("gamma", None)
+        else:
+            self.gamma = nn.Parameter(torch.zeros(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights from N(0, 0.01), biases and gamma 0, as the authors start."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.gamma is not None:
+            nn.init.zeros_(self.gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
+        keys = self._key_input(x)
+        value = to_tokens(self.conv_value(keys))  # (N, S, E)
+        query, key = self._query_and_key(x, keys)
+
+        terms = []
+        if self.gamma is not None:
+            pairwise = attend(self._centre(query), key, value, scale=self.scale)  # (N, L, E)
+            terms.append(self.gamma * pairwise)
+        unary = self._unary(query, key, keys)
+        if unary is not None:
+            terms.append(weighted_sum(unary.unsqueeze(1), value))  # (N, 1, E)
+        context = sum(terms[1:], start=terms[0])
+
+        height, width = (1, 1) if self.mode == "unary" else x.shape[2:]
+        y = to_map(context.to(x.dtype), height, width)  # (N, E, H, W); unary: (N, E, 1, 1)
+        if self.conv_out is not None:
+            y = self.conv_out(y).to(x.dtype)
+        return x + y
+
+    def attention_maps(self, x: Tensor) -> AttentionMaps:
+        """The two terms' weights for ``x`` ``(N, C, H, W)``, without gamma.
+
+        Returns:
+            pairwise ``(N, L, S)`` and unary ``(N, S)``, each None where the mode has none.
+        """
+        keys = self._key_input(x)
+        query, key = self._query_and_key(x, keys)
+        pairwise = None
+        if self.gamma is not None:
+            pairwise = attention_weights(self._centre(query), key, scale=self.scale)
+        return AttentionMaps(pairwise, self._unary(query, key, keys))
+
+    def _key_input(self, x: Tensor) -> Tensor:
+        if not self.downsample:
+            return x
+        height, width = x.shape[2:]
+        return F.max_pool2d(x, (min(2, height), min(2, width)))
+
+    def _query_and_key(self, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        return to_tokens(self.conv_query(x)), to_tokens(self.conv_key(keys))  # (N, L|S, D)
+
+    def _centre(self, query: Tensor) -> Tensor:
+        # Centring the keys as well would add the same number to all logits of a query, which the
+        # softmax over keys cancels.
+        if not self.whiten:
+            return query
+        query = query.to(torch.promote_types(query.dtype, torch.float32))
+        return query - query.mean(dim=1, keepdim=True)
+
+    def _unary(self, query: Tensor, key: Tensor, keys: Tensor) -> Tensor | None:
+        if self.conv_mask is not None:
+            return softmax32(self.conv_mask(keys).flatten(1))  # (N, S)
+        if self.mode in ("unary", "add_shared"):
+            mean = query.to(torch.promote_types(query.dtype, torch.float32)).mean(1, keepdim=True)
+            return attention_weights(mean, key, scale=self.scale).squeeze(1)  # (N, S)
+        return None

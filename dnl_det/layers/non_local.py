@@ -1,0 +1,107 @@
+"""The non-local block (NL): self-attention over positions.
+
+N: images, C: channels, H, W: height, width, L = H * W: positions, D = C / reduction.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .attention import (
+    AttentionMaps,
+    attend,
+    attention_weights,
+    reduced_channels,
+    to_map,
+    to_tokens,
+)
+
+KERNELS = ("embedded_gaussian", "dot_product", "gaussian")
+
+
+class NonLocal2d(nn.Module):
+    """``y = x + conv_out( sum_j w_ij g_j )`` with ``theta, phi, g`` 1x1 convolutions of ``x``.
+
+    ``embedded_gaussian``: ``w_ij = softmax_j(theta_i . phi_j / sqrt(D))``; ``gaussian``:
+    ``w_ij = softmax_j(x_i . x_j)``; ``dot_product``: ``w_ij = theta_i . phi_j / L``.
+
+    Reference: Wang et al., "Non-local Neural Networks", CVPR 2018, equations 1 to 6.
+
+    Args:
+        in_channels: C.
+        reduction: ``theta``, ``phi`` and ``g`` have ``C // reduction`` channels.
+        kernel: one of :data:`KERNELS`.
+        legacy_scale: multiply the embedded Gaussian's logits by ``sqrt(D)`` instead of dividing
+            them, as an old release did; only for checkpoints trained with it.
+
+    Raises:
+        ValueError: an argument out of its range; the message says which and what is allowed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        reduction: int = 4,
+        kernel: str = "embedded_gaussian",
+        legacy_scale: bool = False,
+    ):
+        super().__init__()
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel={kernel!r}: must be one of {', '.join(KERNELS)}")
+        if legacy_scale and kernel != "embedded_gaussian":
+            raise ValueError(
+                f"legacy_scale=True with kernel={kernel!r}: only 'embedded_gaussian' has a scale"
+            )
+        inner = reduced_channels(in_channels, reduction)
+        self.kernel = kernel
+        self.scale = 1.0
+        if kernel == "embedded_gaussian":
+            self.scale = math.sqrt(inner) if legacy_scale else 1.0 / math.sqrt(inner)
+
+        embed = kernel != "gaussian"
+        self.theta = nn.Conv2d(in_channels, inner, 1) if embed else nn.Identity()
+        self.phi = nn.Conv2d(in_channels, inner, 1) if embed else nn.Identity()
+        self.g = nn.Conv2d(in_channels, inner, 1)
+        self.conv_out = nn.Conv2d(inner, in_channels, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights from N(0, 0.01), biases 0; ``conv_out`` 0, so that the block is an identity."""
+        for conv in (self.theta, self.phi, self.g, self.conv_out):
+            if isinstance(conv, nn.Conv2d):
+                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.conv_out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
+        query, key = to_tokens(self.theta(x)), to_tokens(self.phi(x))  # (N, L, D)
+        value = to_tokens(self.g(x))  # (N, L, D)
+        if self.kernel == "dot_product":
+            context = _dot_product(query, key, value)
+        else:
+            context = attend(query, key, value, scale=self.scale)
+        return x + self.conv_out(to_map(context, *x.shape[2:])).to(x.dtype)
+
+    def attention_maps(self, x: Tensor) -> AttentionMaps:
+        """``w_ij`` as pairwise ``(N, L, L)`` for ``x`` ``(N, C, H, W)``; unary is None."""
+        query, key = to_tokens(self.theta(x)), to_tokens(self.phi(x))
+        if self.kernel == "dot_product":
+            return AttentionMaps(_dot_product_weights(query, key), None)
+        return AttentionMaps(attention_weights(query, key, scale=self.scale), None)
+
+
+def _dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    # (q k^T) v = q (k^T v): the same sum without an L x L map. In float32, since it runs over L.
+    with torch.autocast(query.device.type, enabled=False):
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        summary = key.to(dtype).transpose(1, 2) @ value.to(dtype) / key.shape[1]  # (N, D, D)
+        return (query.to(dtype) @ summary).to(value.dtype)  # (N, L, D)
+
+
+def _dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
+    with torch.autocast(query.device.type, enabled=False):
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        return query.to(dtype) @ key.to(dtype).transpose(1, 2) / key.shape[1]  # (N, L, L)
