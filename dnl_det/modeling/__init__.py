@@ -1,0 +1,21 @@
+"""Attention in detectron2's ResNets: the registered backbones and how a block gets in."""
+
+from .attention_block import AttentionBlock
+from .backbone import (
+    build_dnl_resnet_backbone,
+    build_dnl_resnet_fpn_backbone,
+    build_dnl_retinanet_resnet_fpn_backbone,
+    check_dnl_config,
+)
+from .insertion import insert_attention
+from .norm import replace_sync_bn
+
+__all__ = [
+    "AttentionBlock",
+    "build_dnl_resnet_backbone",
+    "build_dnl_resnet_fpn_backbone",
+    "build_dnl_retinanet_resnet_fpn_backbone",
+    "check_dnl_config",
+    "insert_attention",
+    "replace_sync_bn",
+]

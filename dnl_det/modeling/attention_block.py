@@ -1,0 +1,92 @@
+"""A residual block of detectron2's ResNet with attention in it.
+
+N: images, C: channels of the block's output, H, W: height, width.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import CNNBlockBase
+from detectron2.modeling.backbone.resnet import (
+    BasicBlock,
+    BottleneckBlock,
+    DeformBottleneckBlock,
+)
+from torch import Tensor, nn
+
+POSITIONS = ("before_relu", "after_relu", "before_add")
+
+
+class AttentionBlock(CNNBlockBase):
+    """A built residual block, its layers taken over under their names, and ``attention``.
+
+    Parameter names stay (``conv1.weight``, ...), so checkpoints of the plain block load;
+    the new ones start with ``attention.``.
+
+    Args:
+        block: a basic, bottleneck or deformable bottleneck block of detectron2.
+        attention: ``(N, C, H, W) -> (N, C, H, W)``.
+        position: ``before_relu``: on the sum of residual and shortcut; ``after_relu``: on the
+            block's output; ``before_add``: on the residual, before the shortcut is added.
+
+    Raises:
+        ValueError: an unknown position, or a block whose layers are not known.
+    """
+
+    def __init__(self, block: CNNBlockBase, attention: nn.Module, position: str = "before_relu"):
+        super().__init__(block.in_channels, block.out_channels, block.stride)
+        if position not in POSITIONS:
+            raise ValueError(f"position={position!r}: must be one of {', '.join(POSITIONS)}")
+        if type(block) not in _RESIDUALS:
+            raise ValueError(
+                f"no attention can be put into a {type(block).__name__}: must be one of "
+                f"{', '.join(cls.__name__ for cls in _RESIDUALS)}"
+            )
+        self.residual = _RESIDUALS[type(block)]
+        self.position = position
+        for name, layer in block.named_children():
+            self.add_module(name, layer)
+        self.shortcut = block.shortcut
+        self.deform_modulated = getattr(block, "deform_modulated", False)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C_in, H, W)`` to ``(N, C, H / stride, W / stride)``."""
+        out = self.residual(self, x)
+        if self.position == "before_add":
+            out = self.attention(out)
+        out += x if self.shortcut is None else self.shortcut(x)
+        if self.position == "before_relu":
+            out = self.attention(out)
+        out = F.relu_(out)
+        if self.position == "after_relu":
+            out = self.attention(out)
+        return out
+
+
+def _basic(block: nn.Module, x: Tensor) -> Tensor:
+    return block.conv2(F.relu_(block.conv1(x)))
+
+
+def _bottleneck(block: nn.Module, x: Tensor) -> Tensor:
+    out = F.relu_(block.conv1(x))
+    return block.conv3(F.relu_(block.conv2(out)))
+
+
+def _deform_bottleneck(block: nn.Module, x: Tensor) -> Tensor:
+    out = F.relu_(block.conv1(x))
+    offset = block.conv2_offset(out)
+    if block.deform_modulated:
+        offset_x, offset_y, mask = torch.chunk(offset, 3, dim=1)
+        out = block.conv2(out, torch.cat((offset_x, offset_y), dim=1), mask.sigmoid())
+    else:
+        out = block.conv2(out, offset)
+    return block.conv3(F.relu_(out))
+
+
+_RESIDUALS: dict[type, Callable[[nn.Module, Tensor], Tensor]] = {
+    BasicBlock: _basic,
+    BottleneckBlock: _bottleneck,
+    DeformBottleneckBlock: _deform_bottleneck,
+}

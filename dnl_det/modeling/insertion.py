@@ -1,0 +1,83 @@
+"""Put attention blocks into a built ResNet."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detectron2.modeling.backbone import ResNet
+
+from ..layers import build_attention
+from .attention_block import AttentionBlock
+
+
+def insert_attention(
+    resnet: ResNet,
+    stages: Mapping[str, Sequence[int]],
+    block: str = "dnl",
+    *,
+    position: str = "before_relu",
+    **kwargs: Any,
+) -> ResNet:
+    """Put an attention block into chosen residual blocks of a ResNet.
+
+    Output strides and channels, frozen stages and the names of all other parameters stay. In a
+    frozen stage the attention is frozen too, which is logged: it has to come from a checkpoint.
+
+    Args:
+        resnet: any ResNet of detectron2 (depth 18 to 152, ResNeXt, deformable); changed in place.
+        stages: from a stage's name to block indices in it, negative ones from its end, for
+            instance ``{"res4": [-2], "res5": [-3, -2, -1]}``.
+        block: ``dnl``, ``nl``, ``snl`` or ``gc``.
+        position: see :class:`AttentionBlock`.
+        kwargs: the attention block's own keyword arguments.
+
+    Returns:
+        ``resnet``.
+
+    Raises:
+        ValueError: a stage that was not built, an index outside of it or given twice, a block
+            that carries attention already, or an argument out of its range.
+    """
+    targets = [
+        (name, index)
+        for name, indices in stages.items()
+        for index in _resolve_indices(resnet, name, indices)
+    ]
+    for name, index in targets:
+        stage = getattr(resnet, name)
+        old = stage[index]
+        if isinstance(old, AttentionBlock):
+            raise ValueError(f"{name}[{index}] carries attention already: insert it only once")
+        attention = build_attention(block, old.out_channels, **kwargs)
+        attention.to(next(old.parameters()).device)
+        stage[index] = AttentionBlock(old, attention, position)
+        if not any(parameter.requires_grad for parameter in old.parameters()):
+            stage[index].freeze()
+            logging.getLogger(__name__).warning(
+                f"{name} is frozen (MODEL.BACKBONE.FREEZE_AT), and so is the attention in "
+                f"{name}.{index}: unless a checkpoint fills it, it stays at its random start."
+            )
+    return resnet
+
+
+def _resolve_indices(resnet: ResNet, name: str, indices: Sequence[int]) -> list[int]:
+    if name not in resnet.stage_names:
+        raise ValueError(
+            f"attention in {name} asked for, but this ResNet has only "
+            f"{', '.join(resnet.stage_names)} (as far as its output features need): give no index "
+            f"for {name} (MODEL.DNL.{name.upper()}: []), or add it to MODEL.RESNETS.OUT_FEATURES"
+        )
+    length = len(getattr(resnet, name))
+    for index in indices:
+        if not isinstance(index, int) or not -length <= index < length:
+            raise ValueError(
+                f"MODEL.DNL.{name.upper()}: no block {index!r} in {name}, which has {length}: "
+                f"must be between {-length} and {length - 1}"
+            )
+    resolved = [index % length for index in indices]
+    if len(set(resolved)) != len(resolved):
+        raise ValueError(
+            f"MODEL.DNL.{name.upper()}: {list(indices)} names a block of {name} twice "
+            f"(it has {length}, and negative indices count from the end)"
+        )
+    return resolved
