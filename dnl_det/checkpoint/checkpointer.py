@@ -1,0 +1,132 @@
+"""detectron2's checkpointer, with an eye on the backbone and its attention."""
+
+import re
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+# A parameter of a residual block: its stage, its index there, and its name within the block.
+_BLOCK_KEY = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.(.+)$")
+# What a checkpoint may leave out: folded into the scale and shift by those who froze them.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class WeightsNotFetchedError(OSError):
+    """Weights on the network could not be had."""
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Loads a checkpoint whose ResNet is the model's, or says why it is not.
+
+    A checkpoint without attention (ImageNet weights, a plain detector) is fine: the attention
+    starts fresh, by design, and one log line says so. A backbone that does not fit is an error,
+    since training or evaluating on it would go on with random layers. Heads may differ, as when
+    the classes do; detectron2 logs those.
+    """
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load ``path`` into the model.
+
+        Args:
+            path: a file, an address detectron2 can fetch, or "" for a random start.
+            args, kwargs: see fvcore's ``Checkpointer.load``.
+
+        Returns:
+            What the file holds besides what was loaded, such as ``iteration``.
+
+        Raises:
+            WeightsNotFetchedError: an address that does not answer.
+            FileNotFoundError: no such file.
+            ValueError: the file cannot be read, or its ResNet is not the model's.
+        """
+        if path:
+            self._check_there(path)
+        self._path = path
+        return super().load(path, *args, **kwargs)
+
+    def _check_there(self, path: str) -> None:
+        file = path.split("?")[0]
+        remote = "://" in file
+        try:
+            there = self.path_manager.isfile(self.path_manager.get_local_path(file))
+        except Exception as error:  # the network's errors have no common type
+            if not remote:
+                raise
+            raise WeightsNotFetchedError(
+                f"MODEL.WEIGHTS: {path} could not be fetched ({error}). Fetch it where there is a "
+                "network and set MODEL.WEIGHTS to that file, or to '' for a random start."
+            ) from error
+        if not there:
+            raise FileNotFoundError(
+                f"MODEL.WEIGHTS: there is no file {path}. Set it to a checkpoint, or to '' for a "
+                "random start."
+            )
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            loaded = super()._load_file(filename)
+            if not loaded["model"]:
+                raise ValueError("it holds no parameters")
+        except Exception as error:  # unpickling raises whatever the bytes make it raise
+            raise ValueError(
+                f"MODEL.WEIGHTS: {filename} cannot be read as a checkpoint "
+                f"({type(error).__name__}: {error}). It must be a .pth with a state_dict, or a "
+                ".pkl as in detectron2's model zoo; a cut-off download has to be fetched again."
+            ) from error
+        return loaded
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        mismatch = self._backbone_mismatch(incompatible)
+        if mismatch:
+            raise ValueError(
+                f"MODEL.WEIGHTS: {self._path} is of another architecture: {mismatch}. Compare "
+                "MODEL.RESNETS (DEPTH, NUM_GROUPS, ...) and MODEL.DNL with those it was trained "
+                "with, or give other weights."
+            )
+        self._report_fresh_attention(incompatible.missing_keys)
+        return incompatible
+
+    def _backbone_mismatch(self, incompatible: Any) -> str:
+        """The first few backbone parameters that do not fit, in words; "" if all do."""
+        own_stages = {match[1] for key in self.model.state_dict() if (match := _block(key))}
+        unexpected = [
+            key for key in incompatible.unexpected_keys if (m := _block(key)) and m[1] in own_stages
+        ]
+        if unexpected:
+            return f"it has {_some(unexpected)}, which the model has not"
+        shapes = [item for item in incompatible.incorrect_shapes if _block(item[0])]
+        if shapes:
+            key, theirs, ours = shapes[0]
+            return f"{key} is {tuple(theirs)} there and {tuple(ours)} in the model"
+        missing = [
+            key
+            for key in incompatible.missing_keys
+            if (m := _block(key)) and not _is_attention(m) and not key.endswith(_STATISTICS)
+        ]
+        return f"it lacks {_some(missing)}" if missing else ""
+
+    def _report_fresh_attention(self, missing: list[str]) -> None:
+        fresh = [key for key in missing if (m := _block(key)) and _is_attention(m)]
+        if not fresh:
+            return
+        for key in fresh:
+            missing.remove(key)
+        places = sorted({".".join(m.groups()[:2]) for key in fresh if (m := _block(key))})
+        self.logger.info(
+            f"The attention parameters in {', '.join(places)} ({len(fresh)} tensors) are not in "
+            "the checkpoint and start fresh, by design."
+        )
+
+
+def _block(key: str) -> re.Match[str] | None:
+    return _BLOCK_KEY.search(key)
+
+
+def _is_attention(match: re.Match[str]) -> bool:
+    return match[3].startswith("attention.")
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(keys[:3]) + more

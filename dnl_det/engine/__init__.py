@@ -1,0 +1,28 @@
+"""Training: the command line, the trainer and the optimizer."""
+
+from .launch import check_processes, launch
+from .optimizer import build_optimizer
+from .predictor import Predictor
+from .setup import (
+    argument_parser,
+    drop_expectations_unless_trained,
+    exit_on_bad_input,
+    fall_back_to_cpu,
+    load_config,
+    setup,
+)
+from .trainer import Trainer
+
+__all__ = [
+    "Predictor",
+    "Trainer",
+    "argument_parser",
+    "build_optimizer",
+    "check_processes",
+    "drop_expectations_unless_trained",
+    "exit_on_bad_input",
+    "fall_back_to_cpu",
+    "launch",
+    "load_config",
+    "setup",
+]

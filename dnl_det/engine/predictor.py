@@ -1,0 +1,31 @@
+"""A model with its weights, ready for single images."""
+
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.engine import DefaultPredictor
+
+from ..checkpoint import Checkpointer
+from .trainer import Trainer
+
+
+class Predictor(DefaultPredictor):
+    """detectron2's predictor on this project's model and checkpointer.
+
+    Calling it with a BGR uint8 image ``(H, W, 3)`` gives the model's output for it, such as
+    ``{"instances": Instances}`` with boxes in pixels of that image.
+
+    Args:
+        cfg: its ``MODEL.WEIGHTS`` are loaded.
+
+    Raises:
+        ValueError, OSError: see :class:`dnl_det.checkpoint.Checkpointer`.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        # Not DefaultPredictor's, which takes no other checkpointer.
+        self.cfg = cfg.clone()
+        self.model = Trainer.build_model(cfg).eval()
+        Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        sides = cfg.INPUT.MIN_SIZE_TEST
+        self.aug = T.ResizeShortestEdge([sides, sides], cfg.INPUT.MAX_SIZE_TEST)
+        self.input_format = cfg.INPUT.FORMAT

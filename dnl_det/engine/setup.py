@@ -1,0 +1,168 @@
+"""From a command line to a checked config."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..config import add_dnl_config
+from ..data.check import check_dataset
+from ..data.own_data import use_own_data
+from ..modeling import check_dnl_config
+
+_EPILOG = """
+Examples:
+
+    train      python train_net.py --config-file CONFIG
+    ... on 8 GPUs        --num-gpus 8          ... go on after a stop    --resume
+    evaluate   python train_net.py --config-file CONFIG --eval-only MODEL.WEIGHTS model.pth
+    own data   python train_net.py --config-file CONFIG --train-json train.json \\
+                   --train-images images/ --val-json val.json --val-images images/
+    any key    ... SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.005 OUTPUT_DIR output/mine
+"""
+# Keys on which a published AP does not depend; see _drop_unmeant_expectations.
+_HARMLESS = ("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "SEED", "DATALOADER.NUM_WORKERS")
+_HARMLESS += ("TEST.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "VIS_PERIOD", "CUDNN_BENCHMARK")
+# Keys that say how long and how fast to train; see _respect_given_schedule.
+_SCHEDULE = ("SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.STEPS")
+_COCO_VAL_IMAGES = 5000
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """detectron2's command line, and four options for one's own COCO-format data."""
+    parser = default_argument_parser(epilog=_EPILOG)
+    for split in ("train", "val"):
+        for kind, what in (("json", "COCO-format annotations"), ("images", "folder of the images")):
+            key = f"DATASETS.{split.upper()}_{kind.upper()}"
+            text = f"{what} of your own {split} data ({key})"
+            parser.add_argument(f"--{split}-{kind}", default="", metavar="PATH", help=text)
+    return parser
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
+    """A config file over detectron2's and this project's defaults.
+
+    Args:
+        config_file: a YAML file.
+        overrides: ``KEY, VALUE, KEY, VALUE, ...``.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        ValueError: no file given, or overrides that are not pairs.
+        KeyError: an unknown key.
+    """
+    if not config_file:
+        raise ValueError("--config-file is missing: give one, such as a file in configs/")
+    if len(overrides) % 2:
+        raise ValueError(f"config overrides must be pairs KEY VALUE, and {overrides} are not")
+    cfg = get_cfg()
+    add_dnl_config(cfg)
+    cfg.merge_from_file(config_file)
+    cfg.merge_from_list(list(overrides))
+    check_dnl_config(cfg)
+    return cfg
+
+
+def fall_back_to_cpu(cfg: CfgNode) -> None:
+    """``MODEL.DEVICE: cuda`` becomes ``cpu`` where there is no CUDA device, with a log line."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+        logging.getLogger(__name__).info("MODEL.DEVICE: cpu, since there is no CUDA device.")
+
+
+@contextmanager
+def exit_on_bad_input() -> Iterator[None]:
+    """End the program with an error's message alone; its traceback goes to the log file.
+
+    For what is checked before a run starts, where the message says what to do. An error in the
+    middle of a run keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, OSError) as error:
+        logging.getLogger("dnl_det").debug("Bad input:", exc_info=True)
+        message = error.args[0] if isinstance(error, KeyError) else error
+        sys.exit(f"error: {message}")
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Build, check and log the config of a run; everything that can be told before it is.
+
+    Args:
+        args: of :func:`argument_parser`.
+
+    Returns:
+        The frozen config.
+
+    Raises:
+        ValueError, KeyError, FileNotFoundError: what is wrong with a key or a data set.
+    """
+    cfg = load_config(args.config_file, _overrides(args))
+    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="dnl_det")
+    fall_back_to_cpu(cfg)
+    own_data = use_own_data(cfg)
+    names = cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    sizes = {name: check_dataset(name) for name in names}
+    given = _overrides(args)[::2]
+    _respect_given_schedule(cfg, given)
+    complete = sizes.get("coco_2017_val", _COCO_VAL_IMAGES) == _COCO_VAL_IMAGES
+    if own_data or not complete or any(key not in _HARMLESS for key in given):
+        _drop_expectations(cfg, "this is not the config's own run on the whole of its data")
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def drop_expectations_unless_trained(cfg: CfgNode, iteration: int | None) -> CfgNode:
+    """Empty ``TEST.EXPECTED_RESULTS`` where the weights are not those of a finished training.
+
+    Args:
+        cfg: frozen.
+        iteration: the last one of the checkpoint, counted from 0; None where it has none.
+
+    Returns:
+        A frozen copy, or ``cfg`` itself.
+    """
+    if not cfg.TEST.EXPECTED_RESULTS:
+        return cfg
+    if iteration is not None and iteration + 1 >= cfg.SOLVER.MAX_ITER:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    _drop_expectations(cfg, "the weights are not those of a finished training of this config")
+    cfg.freeze()
+    return cfg
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    own = []
+    for name in ("train_json", "train_images", "val_json", "val_images"):
+        if value := getattr(args, name):
+            own += [f"DATASETS.{name.upper()}", value]
+    return own + list(args.opts or [])
+
+
+def _respect_given_schedule(cfg: CfgNode, given: Sequence[str]) -> None:
+    # REFERENCE_WORLD_SIZE rescales batch, rate and length to the number of processes; whoever
+    # types one of them means that number.
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE and any(key in _SCHEDULE for key in given):
+        cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
+        logging.getLogger(__name__).info(
+            "SOLVER.REFERENCE_WORLD_SIZE: 0, since the schedule was given on the command line; "
+            "batch, rate and length are not rescaled."
+        )
+
+
+def _drop_expectations(cfg: CfgNode, why: str) -> None:
+    if cfg.TEST.EXPECTED_RESULTS:
+        cfg.TEST.EXPECTED_RESULTS = []
+        logging.getLogger(__name__).info(f"TEST.EXPECTED_RESULTS is not verified: {why}.")

@@ -1,0 +1,67 @@
+"""Choose the evaluators of a data set by its registered type."""
+
+import importlib.util
+import logging
+import os
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
+    COCOEvaluator,
+    COCOPanopticEvaluator,
+    DatasetEvaluator,
+    DatasetEvaluators,
+    LVISEvaluator,
+    PascalVOCDetectionEvaluator,
+    SemSegEvaluator,
+)
+
+# By "evaluator_type" of the metadata.
+_OTHERS = {
+    "cityscapes_instance": CityscapesInstanceEvaluator,
+    "cityscapes_sem_seg": CityscapesSemSegEvaluator,
+    "pascal_voc": PascalVOCDetectionEvaluator,
+    "lvis": LVISEvaluator,
+}
+
+
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+) -> DatasetEvaluator:
+    """Box and mask AP for COCO-format data; semantic and panoptic quality where there is such.
+
+    Args:
+        cfg: for ``OUTPUT_DIR``.
+        dataset_name: a registered data set.
+        output_folder: where results are written; ``OUTPUT_DIR/inference`` if None.
+
+    Raises:
+        ValueError: no evaluator for that type of data.
+    """
+    folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind in _OTHERS:
+        return _OTHERS[kind](dataset_name)
+
+    evaluators: list[DatasetEvaluator] = []
+    if kind in ("coco", "coco_panoptic_seg"):
+        evaluators.append(COCOEvaluator(dataset_name, output_dir=folder))
+    if kind in ("sem_seg", "coco_panoptic_seg"):
+        evaluators.append(SemSegEvaluator(dataset_name, output_dir=folder))
+    if kind == "coco_panoptic_seg":
+        if importlib.util.find_spec("panopticapi"):
+            evaluators.append(COCOPanopticEvaluator(dataset_name, folder))
+        else:
+            logging.getLogger(__name__).warning(
+                "Panoptic quality is left out: it needs panopticapi (pip install "
+                "'git+https://github.com/cocodataset/panopticapi.git'). Box, mask and semantic "
+                "results follow."
+            )
+    if not evaluators:
+        raise ValueError(
+            f"data set {dataset_name!r} has evaluator_type {kind!r}: must be one of coco, sem_seg, "
+            f"coco_panoptic_seg, {', '.join(_OTHERS)}"
+        )
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
