@@ -1,0 +1,19 @@
+"""The generated Shapes data set and its registration in detectron2."""
+
+from .options import CATEGORY_IDS, THING_CLASSES, ShapesOptions
+from .register import register_shapes
+from .scene import Scene, make_scene
+from .shapes import count_categories, write_shapes
+
+__all__ = [
+    "CATEGORY_IDS",
+    "THING_CLASSES",
+    "Scene",
+    "ShapesOptions",
+    "count_categories",
+    "make_scene",
+    "register_shapes",
+    "write_shapes",
+]
+
+register_shapes()

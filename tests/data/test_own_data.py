@@ -1,0 +1,81 @@
+"""One's own COCO-format data through config keys."""
+
+import json
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog
+
+from dnl_det import add_dnl_config
+from dnl_det.data.own_data import use_own_data
+
+
+@pytest.fixture
+def cfg():
+    config = get_cfg()
+    add_dnl_config(config)
+    return config
+
+
+def own(cfg, shapes, *splits):
+    for split in splits:
+        cfg.DATASETS[f"{split}_JSON"] = str(
+            shapes / "annotations" / f"instances_{split.lower()}.json"
+        )
+        cfg.DATASETS[f"{split}_IMAGES"] = str(shapes / split.lower())
+    return cfg
+
+
+def test_nothing_set_changes_nothing(cfg):
+    before = cfg.dump()
+    assert not use_own_data(cfg)
+    assert cfg.dump() == before
+
+
+def test_data_and_class_counts_follow_the_json(cfg, shapes):
+    assert use_own_data(own(cfg, shapes, "TRAIN", "VAL"))
+    assert cfg.DATASETS.TRAIN == ("own_train",)
+    assert cfg.DATASETS.TEST == ("own_val",)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.RETINANET.NUM_CLASSES == 10
+    assert len(DatasetCatalog.get("own_train")) == 12
+    assert len(DatasetCatalog.get("own_val")) == 6
+    assert use_own_data(cfg), "registering them again must work"
+
+
+def test_training_data_alone_is_not_evaluated(cfg, shapes, caplog):
+    use_own_data(own(cfg, shapes, "TRAIN"))
+    assert cfg.DATASETS.TEST == ()
+    assert "DATASETS.VAL_JSON is not set" in caplog.text
+
+
+def test_a_json_without_its_folder_is_named(cfg, shapes):
+    own(cfg, shapes, "TRAIN").DATASETS.TRAIN_IMAGES = ""
+    with pytest.raises(
+        ValueError, match=r"TRAIN_JSON is set and DATASETS.TRAIN_IMAGES is not.*--train"
+    ):
+        use_own_data(cfg)
+
+
+def test_a_folder_that_is_not_there_is_named(cfg, shapes, tmp_path):
+    own(cfg, shapes, "VAL").DATASETS.VAL_IMAGES = str(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match=r"own_val: there is no folder .*gone"):
+        use_own_data(cfg)
+
+
+def test_a_json_that_is_not_there_is_named(cfg, shapes, tmp_path):
+    own(cfg, shapes, "VAL").DATASETS.VAL_JSON = str(tmp_path / "gone.json")
+    with pytest.raises(FileNotFoundError, match=r"own_val: there is no file .*gone.json"):
+        use_own_data(cfg)
+
+
+def test_categories_must_agree(cfg, shapes, tmp_path):
+    own(cfg, shapes, "TRAIN", "VAL")
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    content["categories"][0]["name"] = "ring"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content))
+    cfg.DATASETS.VAL_JSON = str(other)
+    with pytest.raises(
+        ValueError, match=r"TRAIN_JSON and VAL_JSON differ in their categories.*ring"
+    ):
+        use_own_data(cfg)
