@@ -1,9 +1,6 @@
 """Training: the command line, the trainer and the optimizer."""
 
-from .launch import check_processes, launch
-from .optimizer import build_optimizer
-from .predictor import Predictor
-from .setup import (
+from .command_line import (
     argument_parser,
     drop_expectations_unless_trained,
     exit_on_bad_input,
@@ -11,6 +8,9 @@ from .setup import (
     load_config,
     setup,
 )
+from .launch import check_processes, launch
+from .optimizer import build_optimizer
+from .predictor import Predictor
 from .trainer import Trainer
 
 __all__ = [

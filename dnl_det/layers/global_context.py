@@ -105,10 +105,10 @@ class GlobalContext2d(nn.Module):
         for transform in (self.channel_add_conv, self.channel_mul_conv):
             if transform is not None:
                 for layer in transform:
-                    if hasattr(layer, "reset_parameters"):
+                    if isinstance(layer, nn.Conv2d | nn.LayerNorm):
                         layer.reset_parameters()
-                nn.init.zeros_(transform[-1].weight)
-                nn.init.zeros_(transform[-1].bias)
+                for parameter in transform[-1].parameters():
+                    nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""

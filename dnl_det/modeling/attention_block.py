@@ -4,6 +4,7 @@ N: images, C: channels of the block's output, H, W: height, width.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,16 +66,16 @@ class AttentionBlock(CNNBlockBase):
         return out
 
 
-def _basic(block: nn.Module, x: Tensor) -> Tensor:
+def _basic(block: Any, x: Tensor) -> Tensor:
     return block.conv2(F.relu_(block.conv1(x)))
 
 
-def _bottleneck(block: nn.Module, x: Tensor) -> Tensor:
+def _bottleneck(block: Any, x: Tensor) -> Tensor:
     out = F.relu_(block.conv1(x))
     return block.conv3(F.relu_(block.conv2(out)))
 
 
-def _deform_bottleneck(block: nn.Module, x: Tensor) -> Tensor:
+def _deform_bottleneck(block: Any, x: Tensor) -> Tensor:
     out = F.relu_(block.conv1(x))
     offset = block.conv2_offset(out)
     if block.deform_modulated:
@@ -85,7 +86,7 @@ def _deform_bottleneck(block: nn.Module, x: Tensor) -> Tensor:
     return block.conv3(F.relu_(out))
 
 
-_RESIDUALS: dict[type, Callable[[nn.Module, Tensor], Tensor]] = {
+_RESIDUALS: dict[type, Callable[[Any, Tensor], Tensor]] = {
     BasicBlock: _basic,
     BottleneckBlock: _bottleneck,
     DeformBottleneckBlock: _deform_bottleneck,

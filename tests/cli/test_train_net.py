@@ -1,0 +1,142 @@
+"""Training from the command line: killed, resumed, evaluated, in one process and in two."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+CONFIG = "configs/Shapes/disentangled.yaml"
+
+
+@pytest.fixture
+def command(root, data_root):
+    """Start a Python program of the checkout on the small Shapes data set."""
+
+    def start(*words):
+        environment = {**os.environ, "DETECTRON2_DATASETS": str(data_root), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", *map(str, words)],
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    return output
+
+
+def bbox_ap(output):
+    """The last box AP that detectron2 printed, per cent."""
+    tables = re.findall(r"Task: bbox.*?\n.*?\n.*?copypaste: ([\d.]+|nan),", output)
+    return float(tables[-1])
+
+
+def iterations(folder):
+    lines = (folder / "metrics.json").read_text().splitlines()
+    return [json.loads(line)["iteration"] for line in lines]
+
+
+def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
+    run = ("train_net.py", "--config-file", CONFIG)
+    tiny += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # so that there are detections
+    keys = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 25, "SOLVER.CHECKPOINT_PERIOD", 4, *tiny)
+    process = command(*run, *keys)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "model_0000007.pth").exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "model_final.pth").exists()
+    saved = (tmp_path / "last_checkpoint").read_text()
+    started = int(re.fullmatch(r"model_(\d+)\.pth", saved)[1]) + 1
+
+    resumed = finish(command(*run, "--resume", *keys))
+    assert f"Starting training from iteration {started}" in resumed
+    assert iterations(tmp_path)[-1] == 24
+    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert final["iteration"] == 24
+    assert final["model"]["backbone.bottom_up.res4.5.attention.gamma"].shape == (1,)
+
+    weights = ("MODEL.WEIGHTS", tmp_path / "model_final.pth", "OUTPUT_DIR", tmp_path / "eval")
+    evaluated = finish(command(*run, "--eval-only", *weights, *tiny))
+    assert bbox_ap(evaluated) == bbox_ap(resumed)
+    assert "Task: segm" in evaluated
+    check_with_pycocotools(evaluated, tmp_path / "eval", data_root)
+
+
+def check_with_pycocotools(output, folder, data_root):
+    results = folder / "inference" / "coco_instances_results.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(data_root / "shapes" / "annotations" / "instances_val.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert bbox_ap(output) == pytest.approx(100 * evaluation.stats[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "--num-gpus"])
+def test_two_processes(command, tiny, tmp_path, launcher, free_port, root):
+    keys = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2, "MODEL.RESNETS.NORM", "SyncBN", *tiny)
+    run = ("train_net.py", "--config-file", CONFIG)
+    if launcher == "torchrun":
+        torchrun = (
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            2,
+            "--master-port",
+            free_port,
+        )
+        output = finish(command(*torchrun, *run, *keys))
+    else:
+        output = finish(command(*run, "--num-gpus", 2, "--dist-url", "auto", *keys))
+    assert "World size: 2" in output
+    assert "NORM: SyncBN is replaced by naiveSyncBN_N in this run" in output
+    assert "Task: segm" in output
+    saved = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert not any(key.startswith("module.") for key in saved["model"])
+    results = Path(tmp_path, "inference", "coco_instances_results.json")
+    assert {entry["image_id"] for entry in json.loads(results.read_text())} <= set(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("MODEL.DNL.RES4", "[9]"), "MODEL.DNL.RES4: no block 9 in res4, which has 6"),
+        (("MODEL.WEIGHTS", "gone.pth"), "MODEL.WEIGHTS: there is no file gone.pth"),
+        (
+            ("DATASETS.TRAIN", "('shape_train',)"),
+            "no data set 'shape_train'; near it are shapes_tr",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_no_traceback(command, tiny, tmp_path, words, message):
+    process = command(
+        "train_net.py", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path, *tiny, *words
+    )
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert message in output.splitlines()[-1]
+    assert "Traceback" not in output

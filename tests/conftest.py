@@ -1,0 +1,62 @@
+"""What every test may use."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout, where ``train_net.py`` and ``configs`` are."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the authors' numbers and the real COCO images, beside the checkout."""
+    folder = Path(os.environ.get("DNL_DET_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder} (the authors' numbers, COCO images), which is absent")
+    return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for ``DETECTRON2_DATASETS`` with a Shapes data set of 12 and 6 images in it."""
+    from dnl_det.data import ShapesOptions, write_shapes
+
+    folder = tmp_path_factory.mktemp("datasets")
+    write_shapes(folder / "shapes", ShapesOptions(num_train=12, num_val=6), progress=False)
+    return folder
+
+
+@pytest.fixture
+def shapes(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, registered as ``shapes_train`` and ``shapes_val`` in this process."""
+    from dnl_det.data import register_shapes
+
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(data_root))
+    register_shapes(data_root)
+    return data_root / "shapes"
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Overrides that make a Shapes model train in a fraction of a second an iteration."""
+    return [
+        *("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "32"),
+        *("MODEL.ROI_MASK_HEAD.CONV_DIM", "16", "MODEL.RPN.POST_NMS_TOPK_TEST", "20"),
+        *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()", "DATALOADER.NUM_WORKERS", "0"),
+    ]

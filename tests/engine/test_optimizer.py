@@ -1,0 +1,81 @@
+"""Clipping of the whole model's gradient, against the same done by hand."""
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from torch import nn
+
+from dnl_det.engine import build_optimizer
+
+
+def config(clip_type="full_model", value=0.5):
+    cfg = get_cfg()
+    cfg.SOLVER.BASE_LR = 0.1
+    cfg.SOLVER.MOMENTUM = 0.0
+    cfg.SOLVER.WEIGHT_DECAY = cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = value
+    cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0
+    return cfg
+
+
+def model_and_gradients():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    return model, [p.grad.clone() for p in model.parameters()]
+
+
+def steps(model, optimizer_step):
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer_step()
+    return [(b - p.detach()) / 0.1 for b, p in zip(before, model.parameters(), strict=True)]
+
+
+@pytest.mark.parametrize("value", [0.5, 1e6])
+def test_all_gradients_are_scaled_by_one_number(value):
+    model, gradients = model_and_gradients()
+    norm = torch.sqrt(sum(g.square().sum() for g in gradients))
+    expected = [g * min(1.0, value / norm) for g in gradients]
+    optimizer = build_optimizer(config(value=value), model)
+    for actual, wanted in zip(steps(model, optimizer.step), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_detectron2_s_norm_is_another_thing():
+    model, gradients = model_and_gradients()
+    optimizer = build_optimizer(config("norm"), model)
+    for actual, gradient in zip(steps(model, optimizer.step), gradients, strict=True):
+        wanted = gradient * min(1.0, 0.5 / gradient.norm())
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_it_clips_what_a_gradient_scaler_has_unscaled():
+    model, gradients = model_and_gradients()
+    for parameter in model.parameters():
+        parameter.grad *= 1024.0
+    optimizer = build_optimizer(config(), model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(1))
+    norm = torch.sqrt(sum(g.square().sum() for g in gradients))
+    actual = steps(model, lambda: scaler.step(optimizer))
+    for step, gradient in zip(actual, gradients, strict=True):
+        torch.testing.assert_close(step, gradient * 0.5 / norm, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_keep_the_decay_of_their_kind():
+    cfg = config()
+    cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 1e-4, 3e-4
+    model, _ = model_and_gradients()
+    groups = build_optimizer(cfg, model).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert decay[id(model[1].weight)] == 3e-4
+    assert decay[id(model[0].weight)] == 1e-4
+
+
+def test_unknown_type_is_named():
+    model, _ = model_and_gradients()
+    with pytest.raises(ValueError, match=r"CLIP_TYPE: 'all' is not one of value, norm, full_model"):
+        build_optimizer(config("all"), model)
