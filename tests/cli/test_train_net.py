@@ -49,14 +49,10 @@ def bbox_ap(output):
     return float(tables[-1])
 
 
-def iterations(folder):
-    lines = (folder / "metrics.json").read_text().splitlines()
-    return [json.loads(line)["iteration"] for line in lines]
-
-
 def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
     run = ("train_net.py", "--config-file", CONFIG)
-    tiny += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # so that there are detections
+    # So that there are detections: BatchNorm's statistics are far off after 25 iterations.
+    tiny += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.RESNETS.NORM", "LN"]
     keys = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 25, "SOLVER.CHECKPOINT_PERIOD", 4, *tiny)
     process = command(*run, *keys)
     deadline = time.monotonic() + 300
@@ -73,14 +69,13 @@ def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
 
     resumed = finish(command(*run, "--resume", *keys))
     assert f"Starting training from iteration {started}" in resumed
-    assert iterations(tmp_path)[-1] == 24
     final = torch.load(tmp_path / "model_final.pth", weights_only=True)
     assert final["iteration"] == 24
     assert final["model"]["backbone.bottom_up.res4.5.attention.gamma"].shape == (1,)
 
     weights = ("MODEL.WEIGHTS", tmp_path / "model_final.pth", "OUTPUT_DIR", tmp_path / "eval")
     evaluated = finish(command(*run, "--eval-only", *weights, *tiny))
-    assert bbox_ap(evaluated) == bbox_ap(resumed)
+    assert bbox_ap(evaluated) == bbox_ap(resumed) >= 0
     assert "Task: segm" in evaluated
     check_with_pycocotools(evaluated, tmp_path / "eval", data_root)
 
