@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .options import SPLITS, THING_CLASSES
+from .options import CATEGORY_IDS, SPLITS, THING_CLASSES
 from .shapes import json_path
 
 
@@ -42,6 +42,9 @@ def register_shapes(root: str | os.PathLike[str] | None = None) -> None:
             image_root=image_root,
             evaluator_type="coco",
             thing_classes=list(THING_CLASSES),
+            thing_dataset_id_to_contiguous_id={
+                identity: index for index, identity in enumerate(CATEGORY_IDS.values())
+            },
         )
 
 

@@ -33,7 +33,7 @@ def build_evaluator(
     """Box and mask AP for COCO-format data; semantic and panoptic quality where there is such.
 
     Args:
-        cfg: for ``OUTPUT_DIR``.
+        cfg: for ``OUTPUT_DIR``, ``MODEL.MASK_ON`` and ``MODEL.KEYPOINT_ON``.
         dataset_name: a registered data set.
         output_folder: where results are written; ``OUTPUT_DIR/inference`` if None.
 
@@ -47,7 +47,7 @@ def build_evaluator(
 
     evaluators: list[DatasetEvaluator] = []
     if kind in ("coco", "coco_panoptic_seg"):
-        evaluators.append(COCOEvaluator(dataset_name, output_dir=folder))
+        evaluators.append(COCOEvaluator(dataset_name, _tasks(cfg), output_dir=folder))
     if kind in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(SemSegEvaluator(dataset_name, output_dir=folder))
     if kind == "coco_panoptic_seg":
@@ -65,3 +65,11 @@ def build_evaluator(
             f"coco_panoptic_seg, {', '.join(_OTHERS)}"
         )
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def _tasks(cfg: CfgNode) -> tuple[str, ...]:
+    # Left to itself, the evaluator takes them from the detections, and reports no mask AP where
+    # there are none.
+    masks = ("segm",) if cfg.MODEL.MASK_ON else ()
+    keypoints = ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()
+    return ("bbox", *masks, *keypoints)
