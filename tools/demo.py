@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnl_det.data import ShapesOptions, write_shapes
+from dnl_det.data.options import OUTLINES_OF_CUE
 from dnl_det.data.register import default_root
 from dnl_det.engine import Predictor, fall_back_to_cpu, load_config
 from dnl_det.evaluation.pictures import draw_annotations, draw_detections
@@ -101,16 +102,16 @@ def draw(config_file: str, output: Path) -> Path:
 def print_table(results: dict[str, float]) -> None:
     """Box and mask AP, and their mean over the classes of each kind of context."""
     kinds = {
-        "tag classes (a relation)": ("circle", "square"),
-        "beacon classes (one cue for all)": ("triangle", "star"),
-        "plain classes (no context)": ("cross", "moon"),
+        "tag": "tag classes (a relation)",
+        "beacon": "beacon classes (one cue for all)",
+        "plain": "plain classes (no context)",
     }
     print(f"\n{'AP on shapes_val, per cent':<36}{'box':>6}{'mask':>7}")
     print(f"{'all classes':<36}{results['bbox/AP']:>6.1f}{results['segm/AP']:>7.1f}")
-    for kind, outlines in kinds.items():
-        row = f"{kind:<36}"
+    for cue, title in kinds.items():
+        row = f"{title:<36}"
         for task, width in (("bbox", 6), ("segm", 7)):
-            prefixes = tuple(f"{task}/AP-{outline}" for outline in outlines)
+            prefixes = tuple(f"{task}/AP-{outline}" for outline in OUTLINES_OF_CUE[cue])
             values = [value for key, value in results.items() if key.startswith(prefixes)]
             row += f"{sum(values) / len(values):>{width}.1f}"
         print(row)
