@@ -33,6 +33,9 @@ PROGRESS = re.compile(r"iter: (\d+)\s+total_loss: ([\d.]+|nan)")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", default=str(ROOT / "configs/Shapes/disentangled.yaml"))
+    parser.add_argument(
+        "--iterations", type=int, default=1000, help="of training; the config's own are 2000"
+    )
     parser.add_argument("--output", type=Path, default=Path("output/demo"), metavar="DIR")
     args = parser.parse_args()
     start = time.monotonic()
@@ -40,7 +43,7 @@ def main() -> int:
     print(f"[1/3] Shapes: the data set, in {default_root() / 'shapes'}", flush=True)
     write_shapes(default_root() / "shapes", ShapesOptions())
     print(f"[2/3] Training {args.config_file}; the log is {args.output}/log.txt", flush=True)
-    results = train(args.config_file, args.output)
+    results = train(args.config_file, args.iterations, args.output)
     print(f"[3/3] Drawing {PICTURES} images, detections left and annotations right", flush=True)
     pictures = draw(args.config_file, args.output)
     print_table(results)
@@ -51,13 +54,13 @@ def main() -> int:
     return 0
 
 
-def train(config_file: str, output: Path) -> dict[str, float]:
+def train(config_file: str, iterations: int, output: Path) -> dict[str, float]:
     """Train to the end, unless that was done; the last evaluation's results."""
     metrics = output / "metrics.json"
     if not (output / "model_final.pth").exists() or "bbox/AP" not in metrics.read_text():
         command = [sys.executable, "-u", "-W", "ignore", str(ROOT / "train_net.py"), "--resume"]
         command += ["--config-file", config_file, "OUTPUT_DIR", str(output)]
-        show_progress(command, load_config(config_file).SOLVER.MAX_ITER)
+        show_progress([*command, "SOLVER.MAX_ITER", str(iterations)], iterations)
     else:
         print(f"      found {output}/model_final.pth, trained before")
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
