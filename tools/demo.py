@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
@@ -40,8 +41,10 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
 
-    print(f"[1/3] Shapes: the data set, in {default_root() / 'shapes'}", flush=True)
-    write_shapes(default_root() / "shapes", ShapesOptions())
+    shapes = default_root() / "shapes"
+    print(f"[1/3] Shapes: the data set, in {shapes}", flush=True)
+    if not shapes.exists():
+        write_shapes(shapes, ShapesOptions())
     print(f"[2/3] Training {args.config_file}; the log is {args.output}/log.txt", flush=True)
     results = train(args.config_file, args.iterations, args.output)
     print(f"[3/3] Drawing {PICTURES} images, detections left and annotations right", flush=True)
@@ -116,7 +119,7 @@ def print_table(results: dict[str, float]) -> None:
         for task, width in (("bbox", 6), ("segm", 7)):
             prefixes = tuple(f"{task}/AP-{outline}" for outline in OUTLINES_OF_CUE[cue])
             values = [value for key, value in results.items() if key.startswith(prefixes)]
-            row += f"{sum(values) / len(values):>{width}.1f}"
+            row += f"{fmean(values) if values else float('nan'):>{width}.1f}"
         print(row)
 
 
