@@ -63,7 +63,8 @@ def train(config_file: str, iterations: int, output: Path) -> dict[str, float]:
     if not (output / "model_final.pth").exists() or "bbox/AP" not in metrics.read_text():
         command = [sys.executable, "-u", "-W", "ignore", str(ROOT / "train_net.py"), "--resume"]
         command += ["--config-file", config_file, "OUTPUT_DIR", str(output)]
-        show_progress([*command, "SOLVER.MAX_ITER", str(iterations)], iterations)
+        command += ["SOLVER.MAX_ITER", str(iterations), "SEED", "0"]
+        show_progress(command, iterations)
     else:
         print(f"      found {output}/model_final.pth, trained before")
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]

@@ -1,21 +1,26 @@
 """Pictures of detections and of what was annotated."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from detectron2.data import Metadata
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.structures import Instances
-from detectron2.utils.visualizer import ColorMode, Visualizer
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils.colormap import colormap
+from detectron2.utils.visualizer import Visualizer
 
-# Below this, class names are larger than the objects.
+# Pixels. In a smaller picture, class names would hide the objects.
 _SHORT_SIDE = 480
+_FONT_SIZE = 18
+# Light enough for the object to be seen through its mask.
+_MASK_ALPHA = 0.3
 
 
 def draw_detections(
     image: np.ndarray, instances: Instances, metadata: Metadata, threshold: float
 ) -> np.ndarray:
-    """Boxes, masks, class names and scores on an image.
+    """Boxes, masks, class names and scores on an image, one colour a class.
 
     Args:
         image: BGR uint8 ``(H, W, 3)``.
@@ -28,17 +33,41 @@ def draw_detections(
     """
     shown = instances.to("cpu")
     shown = shown[shown.scores >= threshold]
-    return _canvas(image, metadata).draw_instance_predictions(shown).get_image()
+    masks = shown.pred_masks.numpy() if shown.has("pred_masks") else None
+    classes, scores = shown.pred_classes.tolist(), shown.scores.tolist()
+    labels = [
+        f"{metadata.thing_classes[index]} {score:.0%}"
+        for index, score in zip(classes, scores, strict=True)
+    ]
+    return _draw(image, shown.pred_boxes.tensor.numpy(), masks, labels, classes)
 
 
 def draw_annotations(
     image: np.ndarray, annotated: dict[str, Any], metadata: Metadata
 ) -> np.ndarray:
     """The same of an annotated image, ``annotated`` in detectron2's data set format."""
-    return _canvas(image, metadata).draw_dataset_dict(annotated).get_image()
+    annotations = annotated["annotations"]
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    has_masks = all("segmentation" in a for a in annotations)
+    masks = [a["segmentation"] for a in annotations] if has_masks else None
+    classes = [a["category_id"] for a in annotations]
+    labels = [metadata.thing_classes[index] for index in classes]
+    return _draw(image, np.array(boxes).reshape(-1, 4), masks, labels, classes)
 
 
-def _canvas(image: np.ndarray, metadata: Metadata) -> Visualizer:
+def _draw(
+    image: np.ndarray, boxes: np.ndarray, masks: Any, labels: list[str], classes: Sequence[int]
+) -> np.ndarray:
     scale = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
-    rgb = convert_image_to_rgb(image, "BGR")
-    return Visualizer(rgb, metadata, scale=scale, instance_mode=ColorMode.IMAGE)
+    canvas = Visualizer(convert_image_to_rgb(image, "BGR"), scale=scale)
+    # Its own choice shrinks as the picture is enlarged.
+    canvas._default_font_size = max(canvas._default_font_size, _FONT_SIZE / scale)
+    palette = colormap(rgb=True, maximum=1)
+    canvas.overlay_instances(
+        boxes=boxes,
+        masks=masks,
+        labels=labels,
+        assigned_colors=[palette[index % len(palette)] for index in classes],
+        alpha=_MASK_ALPHA,
+    )
+    return canvas.output.get_image()

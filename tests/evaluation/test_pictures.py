@@ -1,0 +1,55 @@
+"""Drawn pictures show what they were given, where it is."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import Boxes, Instances
+
+from dnl_det.evaluation.pictures import draw_annotations, draw_detections
+
+BLANK = np.full((96, 160, 3), 200, dtype=np.uint8)
+
+
+def instances(scores):
+    result = Instances((96, 160))
+    result.pred_boxes = Boxes(torch.tensor([[40.0, 30.0, 80.0, 70.0]] * len(scores)))
+    result.scores = torch.tensor(scores)
+    result.pred_classes = torch.zeros(len(scores), dtype=torch.long)
+    result.pred_masks = torch.zeros(len(scores), 96, 160, dtype=torch.bool)
+    result.pred_masks[:, 35:65, 45:75] = True
+    return result
+
+
+@pytest.mark.parametrize(("score", "drawn"), [(0.6, True), (0.4, False)])
+def test_detections_above_the_threshold_are_drawn_where_they_are(score, drawn):
+    metadata = MetadataCatalog.get("shapes_val")
+    picture = draw_detections(BLANK, instances([score]), metadata, threshold=0.5)
+    assert picture.shape == (480, 800, 3)
+    changed = (picture != 200).any(axis=2)
+    assert changed[5 * 50, 5 * 60] == drawn, "the middle of the mask"
+    assert changed.any() == drawn
+    assert not changed[:, 5 * 110 :].any()
+
+
+def test_no_detections_and_no_annotations_leave_the_image():
+    metadata = MetadataCatalog.get("shapes_val")
+    for picture in (
+        draw_detections(BLANK, instances([]), metadata, threshold=0.0),
+        draw_annotations(BLANK, {"annotations": []}, metadata),
+    ):
+        assert (picture == 200).all()
+
+
+def test_annotations_are_drawn_where_they_are(shapes):
+    record = DatasetCatalog.get("shapes_val")[0]
+    image = read_image(record["file_name"], format="BGR")
+    metadata = MetadataCatalog.get("shapes_val")
+    picture = draw_annotations(image, record, metadata).astype(int)
+    plain = draw_annotations(image, {"annotations": []}, metadata).astype(int)
+    changed = (np.abs(picture - plain) > 8).any(axis=2)
+    for annotation in record["annotations"]:
+        x, y, width, height = (3.75 * side for side in annotation["bbox"])
+        inside = changed[int(y) : int(y + height), int(x) : int(x + width)]
+        assert inside.mean() > 0.2
