@@ -82,3 +82,10 @@ def test_flags_for_one_s_own_data(root, shapes, tmp_path):
     assert cfg.TEST.EXPECTED_RESULTS == []
     again = load_config(str(tmp_path / "config.yaml"))
     assert again.DATASETS.VAL_JSON == words[words.index("--val-json") + 1]
+
+
+def test_test_time_augmentation_reports_beside_the_plain_results(root, shapes, tiny, tmp_path):
+    augmentation = ("TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(96,128)")
+    cfg = shapes_config(root, tiny, tmp_path, *augmentation)
+    results = Trainer.test_with_tta(cfg, Trainer.build_model(cfg).eval())
+    assert set(results) == {"bbox_TTA", "segm_TTA"}
