@@ -129,9 +129,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     sizes = {name: check_dataset(name) for name in names}
     given = _overrides(args)[::2]
     _respect_given_schedule(cfg, given)
-    complete = sizes.get("coco_2017_val", _COCO_VAL_IMAGES) == _COCO_VAL_IMAGES
-    if own_data or not complete or any(key not in _HARMLESS for key in given):
-        _drop_expectations(cfg, "this is not the config's own run on the whole of its data")
+    if own_data or any(key not in _HARMLESS for key in given):
+        _drop_expectations(cfg, "this is not the config's own run")
+    if sizes.get("coco_2017_val", _COCO_VAL_IMAGES) != _COCO_VAL_IMAGES:
+        _drop_expectations(cfg, "coco_2017_val is not complete here")
+    if not args.eval_only and cfg.SOLVER.REFERENCE_WORLD_SIZE not in (0, comm.get_world_size()):
+        _drop_expectations(cfg, "another number of processes trains with another batch")
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
@@ -169,6 +172,8 @@ def _overrides(args: argparse.Namespace) -> list[str]:
 def _respect_given_schedule(cfg: CfgNode, given: Sequence[str]) -> None:
     # REFERENCE_WORLD_SIZE rescales batch, rate and length to the number of processes; whoever
     # types one of them means that number.
+    if "SOLVER.REFERENCE_WORLD_SIZE" in given:
+        return
     if cfg.SOLVER.REFERENCE_WORLD_SIZE and any(key in _SCHEDULE for key in given):
         cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
         logging.getLogger(__name__).info(

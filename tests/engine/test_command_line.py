@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from detectron2.utils import comm
 
 from dnl_det.engine import (
     argument_parser,
@@ -22,6 +23,7 @@ def arguments(root, tmp_path, monkeypatch):
     """Arguments of the paper's config; its data set is said to be there with all its images."""
     sizes = {"coco_2017_train": 118287, "coco_2017_val": 5000}
     monkeypatch.setattr("dnl_det.engine.command_line.check_dataset", lambda name: sizes[name])
+    monkeypatch.setattr(comm, "get_world_size", lambda: 8)
 
     def parse(*command_line):
         output = ["OUTPUT_DIR", str(tmp_path)]
@@ -66,6 +68,14 @@ def test_a_part_of_the_data_is_not_verified(arguments):
     assert setup(args).TEST.EXPECTED_RESULTS == []
 
 
+@pytest.mark.parametrize(("flags", "verified"), [((), False), (("--eval-only",), True)])
+def test_on_another_number_of_processes_only_evaluation_is_verified(
+    arguments, monkeypatch, flags, verified
+):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    assert bool(setup(arguments(*flags)[1]).TEST.EXPECTED_RESULTS) is verified
+
+
 @pytest.mark.parametrize(
     ("iteration", "verified"), [(None, False), (0, False), (87958, False), (87959, True)]
 )
@@ -76,7 +86,13 @@ def test_only_a_finished_training_is_verified(arguments, iteration, verified):
 
 
 @pytest.mark.parametrize(
-    ("key", "reference"), [("SOLVER.MAX_ITER", 0), ("SOLVER.IMS_PER_BATCH", 0), ("SEED", 8)]
+    ("key", "reference"),
+    [
+        ("SOLVER.MAX_ITER", 0),
+        ("SOLVER.IMS_PER_BATCH", 0),
+        ("SEED", 8),
+        ("SOLVER.REFERENCE_WORLD_SIZE", 16),
+    ],
 )
 def test_a_schedule_that_was_typed_is_not_rescaled(arguments, key, reference):
     world_size = setup(arguments(key, "16")[1]).SOLVER.REFERENCE_WORLD_SIZE
