@@ -12,7 +12,7 @@ Importing it registers the backbones and the Shapes data sets in detectron2::
 __version__ = "0.1.0"
 
 try:
-    import detectron2
+    import detectron2  # noqa: F401
 except ImportError as error:
     raise ImportError(
         "dnl_det extends detectron2, which is not installed in this environment. Either run "
@@ -21,7 +21,7 @@ except ImportError as error:
         "'git+https://github.com/facebookresearch/detectron2.git'"
     ) from error
 
-from . import data, modeling
+from . import data, modeling  # noqa: F401  register data sets and backbones
 from .config import add_dnl_config
 
-__all__ = ["add_dnl_config", "data", "detectron2", "modeling"]
+__all__ = ["add_dnl_config"]
