@@ -80,7 +80,7 @@ def reference(block, x, position):
     return attention(plain)
 
 
-@pytest.mark.parametrize(("kind", "shape"), itertools.product(KINDS, SHAPES))
+@pytest.mark.parametrize(("kind", "shape"), list(itertools.product(KINDS, SHAPES)))
 @pytest.mark.parametrize("position", ["before_relu", "after_relu", "before_add"])
 def test_attention_is_applied_where_it_says(kind, shape, position):
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def test_attention_is_applied_where_it_says(kind, shape, position):
     assert not torch.allclose(expected, block(x))
 
 
-@pytest.mark.parametrize(("kind", "shape"), itertools.product(KINDS, SHAPES))
+@pytest.mark.parametrize(("kind", "shape"), list(itertools.product(KINDS, SHAPES)))
 def test_with_an_identity_it_is_the_block_to_the_bit(kind, shape):
     torch.manual_seed(0)
     block = make_block(kind, *shape).eval()
