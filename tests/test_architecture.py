@@ -1,0 +1,45 @@
+"""Imports between the packages of dnl_det point one way."""
+
+import ast
+
+import pytest
+
+ABOVE_LAYERS = {"layers"}
+KNOWS = {
+    "config": set(),
+    "layers": set(),
+    "modeling": ABOVE_LAYERS,
+    "checkpoint": ABOVE_LAYERS,
+    "data": ABOVE_LAYERS,
+    "evaluation": ABOVE_LAYERS,
+    "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation"},
+    "cli": {"config", "layers", "modeling", "checkpoint", "data", "evaluation", "engine"},
+}
+
+
+def imported_packages(file, package_folder):
+    """The packages of dnl_det, beside its own, that a file imports."""
+    depth = len(file.relative_to(package_folder).parts)
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+            yield from names
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dnl_det"):
+            yield (node.module + ".").split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("dnl_det."))
+
+
+@pytest.mark.parametrize("package", KNOWS)
+def test_a_package_imports_only_what_is_below_it(root, package):
+    folder = root / "dnl_det"
+    files = list((folder / package).glob("*.py")) or [folder / f"{package}.py"]
+    assert files[0].exists()
+    for file in files:
+        found = set(imported_packages(file, folder)) - {package}
+        assert found <= KNOWS[package], f"{file} imports {found - KNOWS[package]}"
+
+
+def test_every_package_is_in_the_table(root):
+    folders = {file.parent.name for file in (root / "dnl_det").glob("*/__init__.py")}
+    assert folders == KNOWS.keys() - {"config"}
