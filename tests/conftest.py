@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -7,6 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def logs_reach_caplog() -> None:
+    """Undo what setting up detectron2's logger in an earlier test did to propagation."""
+    for name in ("dnl_det", "detectron2", "fvcore"):
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,10 @@ def test_unknown_kinds_are_named(cfg):
 
 
 def test_published_ap_of_coco_detections(cfg, shared):
-    """The evaluator is fed as a model would feed it, with detections whose AP is published."""
+    """The evaluator is fed as a model would feed it, with detections whose AP is published.
+
+    Masks alone: a model's boxes are float32, and some of this set lie on an IoU threshold.
+    """
     folder = shared / "evaluation" / "cocoapi_fake"
     truth = json.loads((folder / "ground_truth.json").read_text())
     expected = json.loads((folder / "expected.json").read_text())
