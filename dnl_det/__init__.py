@@ -21,7 +21,7 @@ except ImportError as error:
         "'git+https://github.com/facebookresearch/detectron2.git'"
     ) from error
 
-from . import data, modeling  # noqa: F401  register data sets and backbones
+from . import data, mmdet1, modeling  # noqa: F401  register data sets, backbones, detectors
 from .config import add_dnl_config
 
 __all__ = ["add_dnl_config"]

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("predict", "shapes")
+COMMANDS = ("convert", "predict", "shapes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

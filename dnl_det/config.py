@@ -4,7 +4,7 @@ from detectron2.config import CfgNode as CN
 
 
 def add_dnl_config(cfg: CN) -> None:
-    """Add ``MODEL.DNL`` and the keys of one's own COCO-format data to a detectron2 config.
+    """Add ``MODEL.DNL`` and a few keys of the data to a detectron2 config.
 
     Keys that are there already keep their values, so that calling it twice changes nothing.
 
@@ -16,6 +16,9 @@ def add_dnl_config(cfg: CN) -> None:
         # One's own data, without code: a COCO-format JSON and the folder its file names are in.
         # Where set, it replaces DATASETS.TRAIN / DATASETS.TEST, and the class counts follow it.
         _add_missing(cfg.DATASETS, key, "")
+    # What reads and resizes images: "pillow", as detectron2 does, or "opencv", as mmdetection
+    # does; both bilinear, but Pillow averages over the pixels that shrinking drops.
+    _add_missing(cfg.INPUT, "IMAGE_LIBRARY", "pillow")
 
 
 def _add_missing(node: CN, key: str, value: object) -> None:

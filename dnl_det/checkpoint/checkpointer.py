@@ -5,6 +5,9 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
+from .conversion import recognise
+from .reading import read_checkpoint
+
 # A parameter of a residual block: its stage, its index there, and its name within the block.
 _BLOCK_KEY = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.(.+)$")
 # What a checkpoint may leave out: folded into the scale and shift by those who froze them.
@@ -37,7 +40,8 @@ class Checkpointer(DetectionCheckpointer):
         Raises:
             WeightsNotFetchedError: an address that does not answer.
             FileNotFoundError: no such file.
-            ValueError: the file cannot be read, or its ResNet is not the model's.
+            ValueError: the file cannot be read, would run code, has to be converted first, or its
+                ResNet is not the model's.
         """
         if path:
             self._check_there(path)
@@ -63,17 +67,28 @@ class Checkpointer(DetectionCheckpointer):
             )
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
+        if filename.endswith(".pkl"):
+            loaded = _from_model_zoo(self._torch_load(filename))
+        elif filename.endswith(".pyth"):  # of pycls
+            loaded = {"model": self._torch_load(filename)["model_state"], "__author__": "pycls"}
+            loaded["matching_heuristics"] = True
+        else:
             loaded = super()._load_file(filename)
-            if not loaded["model"]:
-                raise ValueError("it holds no parameters")
-        except Exception as error:  # unpickling raises whatever the bytes make it raise
+        if not loaded["model"]:
+            raise ValueError(f"MODEL.WEIGHTS: {filename} holds no parameters")
+        state = loaded["model"].get("state_dict", loaded["model"])
+        if layout := recognise(state):
             raise ValueError(
-                f"MODEL.WEIGHTS: {filename} cannot be read as a checkpoint "
-                f"({type(error).__name__}: {error}). It must be a .pth with a state_dict, or a "
-                ".pkl as in detectron2's model zoo; a cut-off download has to be fetched again."
-            ) from error
+                f"MODEL.WEIGHTS: {filename} is {layout.description}, which has other names than "
+                f"detectron2. Convert it first: python -m dnl_det convert {filename} OUT.pth"
+            )
         return loaded
+
+    def _torch_load(self, f: str) -> dict[str, Any]:
+        try:
+            return read_checkpoint(f)
+        except ValueError as error:
+            raise type(error)(f"MODEL.WEIGHTS: {error}") from error
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
@@ -117,6 +132,15 @@ class Checkpointer(DetectionCheckpointer):
             f"The attention parameters in {', '.join(places)} ({len(fresh)} tensors) are not in "
             "the checkpoint and start fresh, by design."
         )
+
+
+def _from_model_zoo(content: dict[str, Any]) -> dict[str, Any]:
+    """A .pkl of detectron2's model zoo, or of Caffe2, from which its ImageNet weights come."""
+    if "model" in content and "__author__" in content:
+        return content
+    model = content.get("blobs", content)
+    model = {key: value for key, value in model.items() if not key.endswith("_momentum")}
+    return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def _block(key: str) -> re.Match[str] | None:

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils.logger import setup_logger
 from PIL import Image
 from tqdm import tqdm
 
+from ..data.images import read_image
 from ..data.own_data import use_own_data
 from ..engine import Predictor, exit_on_bad_input, fall_back_to_cpu, load_config
 from ..evaluation.pictures import draw_detections
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     """Read and check everything first, then detect image by image."""
     setup_logger(name="dnl_det")
     with exit_on_bad_input():
-        images = [_read(file) for file in args.images]
         cfg = load_config(args.config_file, args.opts)
+        images = [_read(cfg, file) for file in args.images]
         cfg.MODEL.WEIGHTS = args.weights
         fall_back_to_cpu(cfg)
         metadata = class_metadata(cfg)
@@ -93,13 +93,11 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         return metadata
 
 
-def _read(file: str) -> np.ndarray:
+def _read(cfg: CfgNode, file: str) -> np.ndarray:
     try:
-        return read_image(file, format="BGR")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"IMAGE: there is no file {file}") from None
-    except Exception as error:  # Pillow's decoders raise what they like
-        raise ValueError(f"IMAGE: {file} cannot be read as an image ({error})") from error
+        return read_image(cfg, file, "BGR")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"IMAGE: {error}") from error
 
 
 def _picture_names(files: Sequence[str]) -> list[str]:

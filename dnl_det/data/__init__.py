@@ -1,5 +1,6 @@
-"""The generated Shapes data set and its registration in detectron2."""
+"""Images for the models; the generated Shapes data set and its registration in detectron2."""
 
+from .images import OpenCVMapper, build_mapper
 from .options import CATEGORY_IDS, THING_CLASSES, ShapesOptions
 from .register import register_shapes
 from .scene import Scene, make_scene
@@ -7,9 +8,11 @@ from .shapes import count_categories, write_shapes
 
 __all__ = [
     "CATEGORY_IDS",
+    "OpenCVMapper",
     "THING_CLASSES",
     "Scene",
     "ShapesOptions",
+    "build_mapper",
     "count_categories",
     "make_scene",
     "register_shapes",

@@ -1,10 +1,10 @@
 """A model with its weights, ready for single images."""
 
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.engine import DefaultPredictor
 
 from ..checkpoint import Checkpointer
+from ..data.images import build_test_resize
 from .trainer import Trainer
 
 
@@ -26,6 +26,5 @@ class Predictor(DefaultPredictor):
         self.cfg = cfg.clone()
         self.model = Trainer.build_model(cfg).eval()
         Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
-        sides = cfg.INPUT.MIN_SIZE_TEST
-        self.aug = T.ResizeShortestEdge([sides, sides], cfg.INPUT.MAX_SIZE_TEST)
+        self.aug = build_test_resize(cfg)
         self.input_format = cfg.INPUT.FORMAT

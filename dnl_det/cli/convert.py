@@ -1,0 +1,98 @@
+"""Convert the authors' released checkpoints, or torchvision's ResNets, for detectron2.
+
+example:
+  python -m dnl_det convert authors_dnl_c4c5all.pth dnl_c4_c5all.pth
+  python train_net.py --eval-only MODEL.WEIGHTS dnl_c4_c5all.pth \\
+      --config-file configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_dnl_c4_c5all_1x.yaml
+
+The layout is recognised by itself, every tensor is accounted for, and a file that does not fit is
+refused. Nothing in the file can run code.
+"""
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+
+import torch
+
+from ..checkpoint import Conversion, convert
+from ..engine import exit_on_bad_input
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("input", metavar="IN", type=Path, help="the original checkpoint")
+    parser.add_argument("output", metavar="OUT", type=Path, help="the .pth to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, write, and print what went where."""
+    with exit_on_bad_input():
+        _check_output(args.output, args.overwrite)
+        conversion = convert(args.input)
+        _write(conversion, args.output)
+    print(_report(conversion, args.output))
+    return 0
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.suffix != ".pth":
+        raise ValueError(f"OUT: {output} must end with .pth, which detectron2 reads as tensors")
+    if output.exists() and not overwrite:
+        raise FileExistsError(
+            f"OUT: {output} is there already: give another name, or --overwrite to replace it"
+        )
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"OUT: there is no folder {output.parent}: make it first")
+
+
+def _write(conversion: Conversion, output: Path) -> None:
+    """Write whole or not at all."""
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
+    try:
+        torch.save(conversion.checkpoint, unfinished)
+        os.replace(unfinished, output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _report(conversion: Conversion, output: Path) -> str:
+    model = conversion.checkpoint["model"]
+    lines = [
+        f"{'found':<10}{conversion.description}",
+        f"{'mapped':<10}{len(model)} tensors, {sum(v.numel() for v in model.values()):,} numbers",
+    ]
+    for what, keys in conversion.changed.items():
+        lines.append(f"{'  changed':<10}{_name(keys)}: {what}")
+    for why, keys in conversion.left_out.items():
+        lines.append(f"{'left out':<10}{_name(keys)}: {why}")
+    lines.append(f"{'written':<10}{output}")
+    lines.append("")
+    if not conversion.config:
+        lines += [
+            "Start a training with it: MODEL.WEIGHTS " + shlex.quote(str(output)),
+            "It wants RGB images and torchvision's stride, as the paper's configs have them:",
+            "INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [123.675,116.28,103.53],",
+            "MODEL.PIXEL_STD [58.395,57.12,57.375], MODEL.RESNETS.STRIDE_IN_1X1 False.",
+        ]
+        return "\n".join(lines)
+    weights = shlex.join(["MODEL.WEIGHTS", str(output), *conversion.overrides])
+    lines += [
+        "Evaluate it, and detect with it:",
+        f"  python train_net.py --config-file {conversion.config} \\",
+        f"      --eval-only {weights}",
+        f"  python -m dnl_det predict --config-file {conversion.config} \\",
+        f"      --weights {shlex.quote(str(output))} --output detections IMAGE.jpg"
+        + (f" --opts {shlex.join(conversion.overrides)}" if conversion.overrides else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _name(keys: list[str]) -> str:
+    """Up to two keys by name, more by their number and common end."""
+    if len(keys) <= 2:
+        return ", ".join(keys)
+    ends = {key.rsplit(".", 1)[-1] for key in keys}
+    return f"{len(keys)} x {'/'.join(sorted(ends))}" if len(ends) == 1 else f"{len(keys)} tensors"

@@ -1,0 +1,166 @@
+"""Mask R-CNN that reports detections as mmdetection 1.x does.
+
+detectron2 suppresses overlapping boxes in the resized image and scales the survivors to the
+original. mmdetection 1.x scales all boxes first, so that their overlap counts original pixels,
+and pastes masks of whole pixels. The detections differ in which boxes survive and by fractions of
+a pixel.
+
+Legend: R: regions of one image, K: classes, D: detections, (h, w): the original image's size.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import batched_nms
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling.roi_heads import StandardROIHeads
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from .masks import paste_masks
+
+# The field of Instances with the inclusive boxes in the original image.
+_ORIGINAL = "original_boxes"
+
+
+@META_ARCH_REGISTRY.register()
+class MMDet1RCNN(GeneralizedRCNN):
+    """``GeneralizedRCNN`` with the inference of mmdetection 1.x; training is the same.
+
+    For an image resized by ``s``, with inclusive corners:
+
+    1. boxes / s; class-wise suppression and the best ``TEST.DETECTIONS_PER_IMAGE`` of these;
+    2. masks from the features under the survivors * s;
+    3. reported are the survivors in original pixels, and their 28 x 28 probabilities resized
+       bilinearly by OpenCV to the whole pixels of the box, ``> 0.5``.
+
+    Args:
+        min_size, max_size: of the test images, ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``:
+            ``s`` is their ratio to the original's sides, before the resized sides are rounded.
+            An image that was resized otherwise is scaled by the ratio of each side.
+        kwargs: see ``GeneralizedRCNN``.
+
+    Raises:
+        ValueError: ``MODEL.ROI_HEADS.NAME`` is not ``StandardROIHeads``.
+    """
+
+    @configurable
+    def __init__(self, *, min_size: int, max_size: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        if type(self.roi_heads) is not StandardROIHeads:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.NAME: {type(self.roi_heads).__name__} has no inference of "
+                "mmdetection 1.x here; take StandardROIHeads, or set MODEL.META_ARCHITECTURE to "
+                "GeneralizedRCNN"
+            )
+        self.min_size, self.max_size = min_size, max_size
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return {
+            **super().from_config(cfg),
+            "min_size": cfg.INPUT.MIN_SIZE_TEST,
+            "max_size": cfg.INPUT.MAX_SIZE_TEST,
+        }
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[Any]:
+        """As ``GeneralizedRCNN.inference``.
+
+        Returns:
+            ``[{"instances": Instances}]``, boxes and masks ``(R, h, w)`` in the original image;
+            without ``do_postprocess`` ``[Instances]`` in the resized one, masks ``(R, 1, 28, 28)``.
+        """
+        if detected_instances is not None:  # boxes from elsewhere, such as augmented images
+            return super().inference(batched_inputs, detected_instances, do_postprocess)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        proposals, _ = self.proposal_generator(images, features, None)
+        scales = [
+            self._scale(size, inputs, images.tensor.device)
+            for size, inputs in zip(images.image_sizes, batched_inputs, strict=True)
+        ]
+        found = self._detect_boxes(features, proposals, scales)
+        found = self.roi_heads.forward_with_given_boxes(features, found)
+        if not do_postprocess:
+            for instances in found:
+                instances.remove(_ORIGINAL)
+            return found
+        return [
+            {"instances": _in_original_image(instances, *_original_size(instances, inputs))}
+            for instances, inputs in zip(found, batched_inputs, strict=True)
+        ]
+
+    def _detect_boxes(
+        self, features: dict[str, Tensor], proposals: list[Instances], scales: list[Tensor]
+    ) -> list[Instances]:
+        """The box head's detections in the resized image, and their boxes in the original."""
+        heads = self.roi_heads
+        levels = [features[name] for name in heads.box_in_features]
+        pooled = heads.box_pooler(levels, [p.proposal_boxes for p in proposals])
+        predictions = heads.box_predictor(heads.box_head(pooled))
+        boxes = heads.box_predictor.predict_boxes(predictions, proposals)
+        probabilities = heads.box_predictor.predict_probs(predictions, proposals)
+        return [
+            self._suppress(b, p, scale, image.image_size)
+            for b, p, scale, image in zip(boxes, probabilities, scales, proposals, strict=True)
+        ]
+
+    def _suppress(
+        self, boxes: Tensor, probabilities: Tensor, scale: Tensor, image_size: tuple[int, int]
+    ) -> Instances:
+        # boxes: (R, K * 4), or (R, 4) if they are class-agnostic; probabilities: (R, K + 1)
+        predictor = self.roi_heads.box_predictor
+        finite = boxes.isfinite().all(dim=1) & probabilities.isfinite().all(dim=1)
+        scores = probabilities[:, :-1]
+        region, label = ((scores > predictor.test_score_thresh) & finite[:, None]).nonzero().T
+        scores = scores[region, label]
+        boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4)
+        resized = Boxes(boxes[region, label if boxes.shape[1] > 1 else 0])  # (D, 4)
+        resized.clip(image_size)
+
+        last = scale.new_tensor([0, 0, 1, 1])
+        original = (resized.tensor - last) / scale  # inclusive
+        keep = batched_nms(original + last, scores, label, predictor.test_nms_thresh)
+        keep = keep[: predictor.test_topk_per_image]
+        instances = Instances(image_size)
+        instances.pred_boxes = Boxes(original[keep] * scale + last)
+        instances.scores = scores[keep]
+        instances.pred_classes = label[keep]
+        instances.set(_ORIGINAL, original[keep])
+        return instances
+
+    def _scale(
+        self, image_size: tuple[int, int], inputs: dict[str, Any], device: torch.device
+    ) -> Tensor:
+        """Resized / original, for x1, y1, x2, y2."""
+        sides = np.array(image_size)
+        original = np.array([inputs.get("height", sides[0]), inputs.get("width", sides[1])])
+        ratio = min(self.max_size / original.max(), self.min_size / original.min())
+        y, x = sides / original
+        if ((original * ratio + 0.5).astype(int) == sides).all():
+            y = x = ratio
+        return torch.tensor([x, y, x, y], dtype=torch.float32, device=device)
+
+
+def _original_size(instances: Instances, inputs: dict[str, Any]) -> tuple[int, int]:
+    h, w = instances.image_size
+    return inputs.get("height", h), inputs.get("width", w)
+
+
+def _in_original_image(instances: Instances, h: int, w: int) -> Instances:
+    inclusive = instances.get(_ORIGINAL)
+    result = Instances((h, w))
+    result.pred_boxes = Boxes(inclusive + inclusive.new_tensor([0, 0, 1, 1]))
+    result.scores = instances.scores
+    result.pred_classes = instances.pred_classes
+    if instances.has("pred_masks"):
+        probabilities = instances.pred_masks[:, 0]  # (R, 28, 28)
+        result.pred_masks = paste_masks(probabilities, inclusive, h, w)
+    return result
