@@ -16,7 +16,7 @@ from dnl_det.checkpoint import Checkpointer, WeightsNotFetchedError
 FRESH = "start fresh, by design"
 
 
-def config(depth=50, attention=True, norm="BN"):
+def config(depth=50, attention=True, norm="BN", full_width=False):
     cfg = get_cfg()
     add_dnl_config(cfg)
     cfg.MODEL.DEVICE = "cpu"
@@ -24,9 +24,10 @@ def config(depth=50, attention=True, norm="BN"):
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     cfg.MODEL.RESNETS.NORM = norm
     cfg.MODEL.RESNETS.DEPTH = depth
-    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 64 if depth < 50 else 8
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64 if depth < 50 else 16
-    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 64 if depth < 50 else 4
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 64 if depth < 50 or full_width else 8
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64 if depth < 50 else 256 if full_width else 16
+    cfg.MODEL.RESNETS.STRIDE_IN_1X1 = not full_width  # torchvision has it in the 3x3
+    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 64 if depth < 50 or full_width else 4
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     cfg.MODEL.FPN.OUT_CHANNELS = 8
@@ -148,9 +149,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     Checkpointer(detector, str(tmp_path)).save("whole")
     cut = tmp_path / "cut.pth"
     cut.write_bytes((tmp_path / "whole.pth").read_bytes()[:20000])
-    with pytest.raises(ValueError, match=r"cut.pth cannot be read as a checkpoint"):
+    with pytest.raises(ValueError, match=r"MODEL.WEIGHTS: .*cut.pth is truncated"):
         Checkpointer(detector).load(str(cut))
-    with pytest.raises(ValueError, match=r"empty.pkl cannot be read as a checkpoint"):
+    with pytest.raises(ValueError, match=r"empty.pkl holds no parameters"):
         Checkpointer(detector).load(write_pickle(tmp_path / "empty.pkl", {}))
 
 
