@@ -29,7 +29,7 @@ def evaluate(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
     with exit_on_bad_input():
         model = Trainer.build_model(cfg)
         rest = load_for_evaluation(cfg, model, args)
-    cfg = drop_expectations_unless_trained(cfg, rest.get("iteration"))
+    cfg = drop_expectations_unless_trained(cfg, rest)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_tta(cfg, model))

@@ -10,6 +10,7 @@ KNOWS = {
     "layers": set(),
     "modeling": ABOVE_LAYERS,
     "checkpoint": ABOVE_LAYERS,
+    "mmdet1": set(),
     "data": ABOVE_LAYERS,
     "evaluation": ABOVE_LAYERS,
     "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation"},

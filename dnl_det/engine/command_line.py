@@ -4,8 +4,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -140,19 +141,20 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def drop_expectations_unless_trained(cfg: CfgNode, iteration: int | None) -> CfgNode:
+def drop_expectations_unless_trained(cfg: CfgNode, checkpoint: Mapping[str, Any]) -> CfgNode:
     """Empty ``TEST.EXPECTED_RESULTS`` where the weights are not those of a finished training.
 
     Args:
         cfg: frozen.
-        iteration: the last one of the checkpoint, counted from 0; None where it has none.
+        checkpoint: what the file had besides the model: ``iteration``, the last one, counted from
+            0, or ``converted`` if it is one of the authors' models.
 
     Returns:
         A frozen copy, or ``cfg`` itself.
     """
     if not cfg.TEST.EXPECTED_RESULTS:
         return cfg
-    if iteration is not None and iteration + 1 >= cfg.SOLVER.MAX_ITER:
+    if "converted" in checkpoint or checkpoint.get("iteration", -1) + 1 >= cfg.SOLVER.MAX_ITER:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()

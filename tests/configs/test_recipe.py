@@ -61,6 +61,10 @@ RECIPE = {
     "INPUT.MIN_SIZE_TEST": 800,
     "INPUT.MAX_SIZE_TEST": 1333,
     "INPUT.RANDOM_FLIP": "horizontal",
+    "INPUT.IMAGE_LIBRARY": "opencv",
+    # boxes, anchors and masks of mmdetection 1.x
+    "MODEL.META_ARCHITECTURE": "MMDet1RCNN",
+    "MODEL.ANCHOR_GENERATOR.NAME": "MMDet1AnchorGenerator",
     # optimiser
     "SOLVER.MOMENTUM": 0.9,
     "SOLVER.WEIGHT_DECAY": 0.0001,
@@ -190,6 +194,7 @@ def test_modern_config_is_detectron2s_own_with_dnl(name, load, flatten):
         "build_", "build_dnl_"
     )
     assert found.pop("SOLVER.REFERENCE_WORLD_SIZE") == 8
+    assert found.pop("INPUT.IMAGE_LIBRARY") == "pillow"  # what detectron2 uses; the key is ours
     assert {key: value for key, value in found.items() if not key.startswith("DATASETS.")} == {}
     assert theirs.DATASETS.TRAIN == load(name).DATASETS.TRAIN
     assert (dnl["MODEL.DNL.RES4"], dnl["MODEL.DNL.RES5"]) == ([-2], [-3, -2, -1])

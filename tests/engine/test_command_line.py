@@ -77,11 +77,18 @@ def test_on_another_number_of_processes_only_evaluation_is_verified(
 
 
 @pytest.mark.parametrize(
-    ("iteration", "verified"), [(None, False), (0, False), (87958, False), (87959, True)]
+    ("checkpoint", "verified"),
+    [
+        ({}, False),
+        ({"iteration": 0}, False),
+        ({"iteration": 87958}, False),
+        ({"iteration": 87959}, True),
+        ({"converted": {"from": "authors.pth"}}, True),
+    ],
 )
-def test_only_a_finished_training_is_verified(arguments, iteration, verified):
+def test_only_trained_weights_are_verified(arguments, checkpoint, verified):
     cfg = setup(arguments()[1])
-    kept = drop_expectations_unless_trained(cfg, iteration).TEST.EXPECTED_RESULTS
+    kept = drop_expectations_unless_trained(cfg, checkpoint).TEST.EXPECTED_RESULTS
     assert bool(kept) is verified
 
 
