@@ -11,7 +11,7 @@ KNOWS = {
     "modeling": ABOVE_LAYERS,
     "checkpoint": ABOVE_LAYERS,
     "mmdet1": set(),
-    "data": ABOVE_LAYERS,
+    "data": ABOVE_LAYERS | {"mmdet1"},
     "evaluation": ABOVE_LAYERS,
     "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation"},
     "cli": {"config", "layers", "modeling", "checkpoint", "data", "evaluation", "engine"},

@@ -15,16 +15,23 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 
+from ..mmdet1 import InclusiveResize, MMDet1RCNN
+
 IMAGE_LIBRARIES = ("pillow", "opencv")
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
-    """The mapper that ``INPUT.IMAGE_LIBRARY`` asks for.
+    """The mapper that ``INPUT.IMAGE_LIBRARY`` and ``MODEL.META_ARCHITECTURE`` ask for.
 
     Raises:
         ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
     """
-    return OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else DatasetMapper(cfg, is_train)
+    mapper = OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else DatasetMapper(cfg, is_train)
+    if cfg.MODEL.META_ARCHITECTURE == MMDet1RCNN.__name__:
+        augs = mapper.augmentations.augs
+        inclusive = [InclusiveResize(a) if isinstance(a, T.ResizeShortestEdge) else a for a in augs]
+        mapper.augmentations = T.AugmentationList(inclusive)
+    return mapper
 
 
 def build_test_resize(cfg: CfgNode) -> T.ResizeShortestEdge:

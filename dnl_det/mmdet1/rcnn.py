@@ -10,7 +10,6 @@ Legend: R: regions of one image, K: classes, D: detections, (h, w): the original
 
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import batched_nms
@@ -20,6 +19,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from .masks import paste_masks
+from .resizing import resize_scale
 
 # The field of Instances with the inclusive boxes in the original image.
 _ORIGINAL = "original_boxes"
@@ -27,7 +27,9 @@ _ORIGINAL = "original_boxes"
 
 @META_ARCH_REGISTRY.register()
 class MMDet1RCNN(GeneralizedRCNN):
-    """``GeneralizedRCNN`` with the inference of mmdetection 1.x; training is the same.
+    """``GeneralizedRCNN`` with the inference of mmdetection 1.x.
+
+    Training is the same, on boxes resized as :class:`InclusiveResize` does.
 
     For an image resized by ``s``, with inclusive corners:
 
@@ -140,12 +142,8 @@ class MMDet1RCNN(GeneralizedRCNN):
         self, image_size: tuple[int, int], inputs: dict[str, Any], device: torch.device
     ) -> Tensor:
         """Resized / original, for x1, y1, x2, y2."""
-        sides = np.array(image_size)
-        original = np.array([inputs.get("height", sides[0]), inputs.get("width", sides[1])])
-        ratio = min(self.max_size / original.max(), self.min_size / original.min())
-        y, x = sides / original
-        if ((original * ratio + 0.5).astype(int) == sides).all():
-            y = x = ratio
+        original = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])
+        y, x = resize_scale(original, image_size, (self.min_size,), self.max_size)
         return torch.tensor([x, y, x, y], dtype=torch.float32, device=device)
 
 
