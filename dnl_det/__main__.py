@@ -8,11 +8,10 @@ from collections.abc import Sequence
 COMMANDS = ("convert", "predict", "shapes")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its module in ``dnl_det.cli`` has ``add_arguments`` and ``run``."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each module in ``dnl_det.cli`` has ``add_arguments``, ``run``."""
     parser = argparse.ArgumentParser(prog="python -m dnl_det", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    runs = {}
     for name in COMMANDS:
         module = importlib.import_module(f"dnl_det.cli.{name}")
         text = (module.__doc__ or "").strip()
@@ -23,9 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
-        runs[name] = module.run
-    args = parser.parse_args(argv)
-    return runs[args.command](args)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command."""
+    args = build_parser().parse_args(argv)
+    return int(args.run(args))
 
 
 if __name__ == "__main__":
