@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("convert", "predict", "shapes")
+COMMANDS = ("benchmark", "convert", "predict", "shapes")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -47,6 +47,10 @@ def _dnl_defaults() -> CN:
     # Query, key (NL: value too) and GC's bottleneck have 1 / REDUCTION of the stage's channels.
     dnl.REDUCTION = 4
 
+    # What computes the softmax attention of "dnl" and "nl", exactly all: "plain", "chunked" (memory
+    # linear in the number of positions), "sdpa" (torch's), or "auto", by that number.
+    dnl.BACKEND = "auto"
+
     # Of "dnl": "disentangled" is the paper's block. The others are its ablation: "joint"
     # (self-attention), "pairwise" and "unary" alone, "add_shared" (their sum, one key for both).
     dnl.MODE = "disentangled"

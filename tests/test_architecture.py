@@ -13,8 +13,18 @@ KNOWS = {
     "mmdet1": set(),
     "data": ABOVE_LAYERS | {"mmdet1"},
     "evaluation": ABOVE_LAYERS,
+    "analysis": ABOVE_LAYERS,
     "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation"},
-    "cli": {"config", "layers", "modeling", "checkpoint", "data", "evaluation", "engine"},
+    "cli": {
+        "config",
+        "layers",
+        "modeling",
+        "checkpoint",
+        "data",
+        "evaluation",
+        "engine",
+        "analysis",
+    },
 }
 
 

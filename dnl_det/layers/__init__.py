@@ -4,12 +4,13 @@ from typing import Any
 
 from torch import nn
 
-from .attention import AttentionMaps, attend, attention_weights
+from .attention import BACKENDS, AttentionMaps, attend, attention_weights
 from .disentangled_non_local import DisentangledNonLocal2d
 from .global_context import GlobalContext2d, SimplifiedNonLocal2d
 from .non_local import NonLocal2d
 
 __all__ = [
+    "BACKENDS",
     "BLOCKS",
     "AttentionMaps",
     "DisentangledNonLocal2d",

@@ -7,7 +7,12 @@ D: channels of query and key, E: channels of the value.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .chunked_attention import chunk_rows, chunked_attention
+
+BACKENDS = ("auto", "plain", "chunked", "sdpa")
 
 
 @dataclass
@@ -43,19 +48,58 @@ def attention_weights(query: Tensor, key: Tensor, *, scale: float) -> Tensor:
         return logits.softmax(dim=2)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float, backend: str = "auto"
+) -> Tensor:
     """``sum_j softmax_j(scale * q_i . k_j) v_j``.
+
+    All backends are exact; they differ in time and memory:
+
+    - ``plain``: two matrix products around a softmax. Keeps maps of L x S; can be differentiated
+      twice.
+    - ``chunked``: see :func:`~dnl_det.layers.chunked_attention.chunked_attention`. Keeps
+      about 1024 x S numbers at a time, two of these in the backward pass, nothing between calls.
+    - ``sdpa``: torch's ``scaled_dot_product_attention``, in the value's dtype.
+    - ``auto``: ``chunked``, but ``plain`` where that would take all queries at once, and in traced
+      and exported graphs.
 
     Args:
         query: ``(N, L, D)``.
         key: ``(N, S, D)``.
         value: ``(N, S, E)``.
         scale: multiplies the logits; no unit.
+        backend: one of :data:`BACKENDS`.
 
     Returns:
         ``(N, L, E)``, of the value's dtype.
+
+    Raises:
+        ValueError: an unknown backend.
     """
-    return weighted_sum(attention_weights(query, key, scale=scale), value)
+    check_backend(backend)
+    if backend == "auto":
+        backend = "chunked" if _several_chunks(query.shape[1]) else "plain"
+    if backend == "plain":
+        return weighted_sum(attention_weights(query, key, scale=scale), value)
+    with torch.autocast(query.device.type, enabled=False):
+        if backend == "chunked":
+            wide = torch.promote_types(query.dtype, torch.float32)
+            return chunked_attention(query.to(wide), key.to(wide), value, scale)
+        one_head = (tensor.to(value.dtype).unsqueeze(1) for tensor in (query, key, value))
+        return F.scaled_dot_product_attention(*one_head, scale=scale).squeeze(1)
+
+
+def check_backend(backend: str) -> None:
+    """Raise a ValueError unless it is one of :data:`BACKENDS`."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
+
+
+def _several_chunks(queries: int) -> bool:
+    # A graph that is written down is for any size, and runs where this package is not.
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    return chunk_rows(queries) < queries
 
 
 def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
@@ -85,6 +129,28 @@ def to_tokens(x: Tensor) -> Tensor:
 def to_map(tokens: Tensor, height: int, width: int) -> Tensor:
     """The inverse of :func:`to_tokens`: ``(N, L, C)`` to ``(N, C, H, W)``."""
     return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution, as the matrix product it is: faster than ``conv2d`` on a CPU.
+
+    Args:
+        in_channels, out_channels, bias: as of ``nn.Conv2d``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to ``(N, out_channels, H, W)``."""
+        # One product an image, all with the same weight: torch.matmul would copy x first.
+        weight = self.weight.flatten(1).expand(x.shape[0], -1, -1)  # (N, out_channels, C)
+        flat = x.flatten(2)  # (N, C, L)
+        if self.bias is None:
+            y = torch.bmm(weight, flat)
+        else:
+            y = torch.baddbmm(self.bias.unsqueeze(1), weight, flat)
+        return y.unflatten(2, x.shape[2:])
 
 
 def reduced_channels(in_channels: int, reduction: int) -> int:

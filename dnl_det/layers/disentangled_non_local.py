@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from .attention import (
     AttentionMaps,
+    PointwiseConv2d,
     attend,
     attention_weights,
+    check_backend,
     reduced_channels,
     softmax32,
     to_map,
@@ -60,6 +62,7 @@ class DisentangledNonLocal2d(nn.Module):
         downsample: max-pool ``x`` 2x2 with stride 2 before key, value and mask; a side of 1 stays.
         use_out: values of D channels, with bias, and a convolution ``conv_out`` from D to C,
             without, on the sum of the terms.
+        backend: what computes the pairwise term, see :func:`~dnl_det.layers.attention.attend`.
 
     Raises:
         ValueError: an argument out of its range; the message says which and what is allowed.
@@ -75,6 +78,7 @@ class DisentangledNonLocal2d(nn.Module):
         whiten: bool = True,
         downsample: bool = False,
         use_out: bool = False,
+        backend: str = "auto",
     ):
         super().__init__()
         if mode not in MODES:
@@ -86,17 +90,19 @@ class DisentangledNonLocal2d(nn.Module):
                 f"whiten=False with mode={mode!r}: its pairwise term is the whitened one; "
                 "use mode='joint' for the term without whitening"
             )
+        check_backend(backend)
         inner = reduced_channels(in_channels, reduction)
         self.mode = mode
+        self.backend = backend
         self.scale = 1.0 / (math.sqrt(inner) * temperature)
         self.whiten = whiten and mode != "joint"
         self.downsample = downsample
 
-        self.conv_query = nn.Conv2d(in_channels, inner, 1)
-        self.conv_key = nn.Conv2d(in_channels, inner, 1)
-        self.conv_value = nn.Conv2d(in_channels, inner if use_out else in_channels, 1, bias=use_out)
-        self.conv_out = nn.Conv2d(inner, in_channels, 1, bias=False) if use_out else None
-        self.conv_mask = nn.Conv2d(in_channels, 1, 1) if mode == "disentangled" else None
+        self.conv_query = PointwiseConv2d(in_channels, inner)
+        self.conv_key = PointwiseConv2d(in_channels, inner)
+        self.conv_value = PointwiseConv2d(in_channels, inner if use_out else in_channels, use_out)
+        self.conv_out = PointwiseConv2d(inner, in_channels, bias=False) if use_out else None
+        self.conv_mask = PointwiseConv2d(in_channels, 1) if mode == "disentangled" else None
         if mode == "unary":
             self.register_parameter("gamma", None)
         else:
@@ -119,14 +125,18 @@ class DisentangledNonLocal2d(nn.Module):
         value = to_tokens(self.conv_value(keys))  # (N, S, E)
         query, key = self._query_and_key(x, keys)
 
-        terms = []
-        if self.gamma is not None:
-            pairwise = attend(self._centre(query), key, value, scale=self.scale)  # (N, L, E)
-            terms.append(self.gamma * pairwise)
         unary = self._unary(query, key, keys)
+        context = None
         if unary is not None:
-            terms.append(weighted_sum(unary.unsqueeze(1), value))  # (N, 1, E)
-        context = sum(terms[1:], start=terms[0])
+            context = weighted_sum(unary.unsqueeze(1), value)  # (N, 1, E)
+        if self.gamma is not None:
+            query = self._centre(query)
+            pairwise = attend(query, key, value, scale=self.scale, backend=self.backend)
+            if context is None:
+                context = self.gamma * pairwise  # (N, L, E)
+            else:
+                context = torch.addcmul(context, self.gamma, pairwise)  # (N, L, E)
+        assert context is not None  # every mode has a term
 
         height, width = (1, 1) if self.mode == "unary" else x.shape[2:]
         y = to_map(context.to(x.dtype), height, width)  # (N, E, H, W); unary: (N, E, 1, 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .attention import (
     AttentionMaps,
+    PointwiseConv2d,
     reduced_channels,
     softmax32,
     to_map,
@@ -43,7 +44,7 @@ class SimplifiedNonLocal2d(nn.Module):
 
     def __init__(self, in_channels: int):
         super().__init__()
-        self.conv_mask = nn.Conv2d(in_channels, 1, 1)
+        self.conv_mask = PointwiseConv2d(in_channels, 1)
         self.conv_value = nn.Conv2d(in_channels, in_channels, 1, bias=False)
         self.reset_parameters()
 
@@ -93,7 +94,7 @@ class GlobalContext2d(nn.Module):
         if not fusion or not set(fusion) <= set(FUSIONS):
             raise ValueError(f"fusion={fusion!r}: must be a list of any of {', '.join(FUSIONS)}")
         inner = reduced_channels(in_channels, reduction)
-        self.conv_mask = nn.Conv2d(in_channels, 1, 1) if pooling == "attention" else None
+        self.conv_mask = PointwiseConv2d(in_channels, 1) if pooling == "attention" else None
         self.channel_add_conv = _bottleneck(in_channels, inner) if "add" in fusion else None
         self.channel_mul_conv = _bottleneck(in_channels, inner) if "mul" in fusion else None
         self.reset_parameters()

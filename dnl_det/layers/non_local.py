@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from .attention import (
     AttentionMaps,
+    PointwiseConv2d,
     attend,
     attention_weights,
+    check_backend,
     reduced_channels,
     to_map,
     to_tokens,
@@ -34,6 +36,8 @@ class NonLocal2d(nn.Module):
         kernel: one of :data:`KERNELS`.
         legacy_scale: multiply the embedded Gaussian's logits by ``sqrt(D)`` instead of dividing
             them, as an old release did; only for checkpoints trained with it.
+        backend: what computes the two kernels with a softmax, see
+            :func:`~dnl_det.layers.attention.attend`.
 
     Raises:
         ValueError: an argument out of its range; the message says which and what is allowed.
@@ -46,6 +50,7 @@ class NonLocal2d(nn.Module):
         reduction: int = 4,
         kernel: str = "embedded_gaussian",
         legacy_scale: bool = False,
+        backend: str = "auto",
     ):
         super().__init__()
         if kernel not in KERNELS:
@@ -54,17 +59,19 @@ class NonLocal2d(nn.Module):
             raise ValueError(
                 f"legacy_scale=True with kernel={kernel!r}: only 'embedded_gaussian' has a scale"
             )
+        check_backend(backend)
         inner = reduced_channels(in_channels, reduction)
         self.kernel = kernel
+        self.backend = backend
         self.scale = 1.0
         if kernel == "embedded_gaussian":
             self.scale = math.sqrt(inner) if legacy_scale else 1.0 / math.sqrt(inner)
 
         embed = kernel != "gaussian"
-        self.theta = nn.Conv2d(in_channels, inner, 1) if embed else nn.Identity()
-        self.phi = nn.Conv2d(in_channels, inner, 1) if embed else nn.Identity()
-        self.g = nn.Conv2d(in_channels, inner, 1)
-        self.conv_out = nn.Conv2d(inner, in_channels, 1)
+        self.theta = PointwiseConv2d(in_channels, inner) if embed else nn.Identity()
+        self.phi = PointwiseConv2d(in_channels, inner) if embed else nn.Identity()
+        self.g = PointwiseConv2d(in_channels, inner)
+        self.conv_out = PointwiseConv2d(inner, in_channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -82,7 +89,7 @@ class NonLocal2d(nn.Module):
         if self.kernel == "dot_product":
             context = _dot_product(query, key, value)
         else:
-            context = attend(query, key, value, scale=self.scale)
+            context = attend(query, key, value, scale=self.scale, backend=self.backend)
         return x + self.conv_out(to_map(context, *x.shape[2:])).to(x.dtype)
 
     def attention_maps(self, x: Tensor) -> AttentionMaps:

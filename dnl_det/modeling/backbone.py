@@ -11,6 +11,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import nn
 
 from ..layers import BLOCKS
+from ..layers.attention import BACKENDS
 from ..layers.disentangled_non_local import MODES
 from ..layers.global_context import POOLINGS
 from ..layers.non_local import KERNELS
@@ -24,6 +25,7 @@ _CHOICES = {
     "BLOCK": ("none", *BLOCKS),
     "MODE": MODES,
     "POSITION": POSITIONS,
+    "BACKEND": BACKENDS,
     "NL_KERNEL": KERNELS,
     "GC_POOLING": POOLINGS,
 }
@@ -110,12 +112,14 @@ def _block_arguments(dnl: CfgNode) -> dict[str, Any]:
             "whiten": dnl.WHITEN,
             "downsample": dnl.DOWNSAMPLE,
             "use_out": dnl.USE_OUT,
+            "backend": dnl.BACKEND,
         }
     if dnl.BLOCK == "nl":
         return {
             "reduction": dnl.REDUCTION,
             "kernel": dnl.NL_KERNEL,
             "legacy_scale": dnl.NL_LEGACY_SCALE,
+            "backend": dnl.BACKEND,
         }
     if dnl.BLOCK == "gc":
         return {"reduction": dnl.REDUCTION, "pooling": dnl.GC_POOLING, "fusion": dnl.GC_FUSION}

@@ -15,12 +15,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dnl-no-whitening": ("dnl", {"whiten": False}),
     "dnl-downsample": ("dnl", {"downsample": True}),
     "dnl-use-out": ("dnl", {"use_out": True}),
+    "dnl-chunked": ("dnl", {"backend": "chunked"}),
     "joint": ("dnl", {"mode": "joint"}),
     "pairwise": ("dnl", {"mode": "pairwise"}),
     "unary": ("dnl", {"mode": "unary"}),
     "unary-use-out": ("dnl", {"mode": "unary", "use_out": True}),
     "add-shared-downsample": ("dnl", {"mode": "add_shared", "downsample": True}),
     "nl": ("nl", {}),
+    "nl-chunked": ("nl", {"backend": "chunked"}),
     "nl-legacy-scale": ("nl", {"legacy_scale": True}),
     "nl-dot-product": ("nl", {"kernel": "dot_product"}),
     "nl-gaussian": ("nl", {"kernel": "gaussian"}),
@@ -31,6 +33,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 Build = Callable[..., nn.Module]
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few rows in a chunk that the small maps of tests are several."""
+    monkeypatch.setattr("dnl_det.layers.chunked_attention.ROWS", 7)
 
 
 @pytest.fixture(params=list(VARIANTS))

@@ -43,11 +43,20 @@ def test_every_recording_is_compared(shared: Path) -> None:
     assert set(RECORDINGS) == set(index)
 
 
-@pytest.mark.parametrize("recorded", list(RECORDINGS))
-def test_output_and_gradients_equal_the_authors(shared: Path, recorded: str) -> None:
+@pytest.mark.parametrize(
+    ("recorded", "backend"),
+    [
+        (recorded, backend)
+        for recorded, (name, _) in RECORDINGS.items()
+        for backend in (("plain", "chunked", "sdpa") if name in ("dnl", "nl") else (None,))
+    ],
+)
+def test_output_and_gradients_equal_the_authors(shared: Path, recorded: str, backend: str) -> None:
     with np.load(shared / "official" / "blocks" / f"{recorded}.npz") as file:
         recording = dict(file)
     name, kwargs = RECORDINGS[recorded]
+    if backend is not None:
+        kwargs = {**kwargs, "backend": backend}
     x = torch.from_numpy(recording["x"]).requires_grad_()
     block = build_attention(name, x.shape[1], **kwargs).double()
 

@@ -1,0 +1,140 @@
+"""Exact attention in memory linear in the number of positions, as an operator of torch.
+
+N: images, L: query positions, S: key positions, D: channels of query and key, E: channels of the
+value. Queries are taken some rows at a time, so that a few rows of the L x S map exist at once, in
+one buffer that all of them share. The backward pass computes the rows again instead of keeping
+them (Rabe and Staats, "Self-attention Does Not Need O(n^2) Memory", 2021). Products are matrix
+products of the whole chunk, and the softmax is that of a whole row: nothing is approximated.
+
+Being one operator, it is one node under ``torch.compile`` and ``torch.export``.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Rows of the map at once. Fewer make the matrix products slower, more take memory for nothing.
+ROWS = 1024
+
+
+def chunk_rows(queries: int) -> int:
+    """Rows of the map that are computed at once: about :data:`ROWS`, chunks of equal size."""
+    chunks = max((queries + ROWS // 2) // ROWS, 1)
+    return max(-(-queries // chunks), 1)
+
+
+@torch.library.custom_op("dnl_det::chunked_attention", mutates_args=())
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """``sum_j softmax_j(scale * q_i . k_j) v_j``; differentiable once.
+
+    Args:
+        query: ``(N, L, D)``, float32 or float64.
+        key: ``(N, S, D)``, of the query's dtype.
+        value: ``(N, S, E)``, any floating dtype; the sum over j is taken in it.
+        scale: multiplies the logits; no unit.
+
+    Returns:
+        ``(N, L, E)``, of the value's dtype; a view of ``(N, E, L)``.
+    """
+    images, queries, _ = query.shape
+    result = value.new_empty(images, value.shape[2], queries)
+    rows = chunk_rows(queries)
+    buffer = query.new_empty(rows, key.shape[1])
+    for image in range(images):
+        for start in range(0, queries, rows):
+            stop = min(start + rows, queries)
+            weights = _weights(query[image, start:stop], key[image], scale, buffer)
+            torch.mm(value[image].T, weights.to(value.dtype).T, out=result[image, :, start:stop])
+    return result.transpose(1, 2)
+
+
+def _weights(query: Tensor, key: Tensor, scale: float, buffer: Tensor) -> Tensor:
+    """Rows of the map, ``(rows, S)``, in the beginning of ``buffer``."""
+    weights = buffer[: len(query)]
+    torch.addmm(weights, query, key.T, beta=0, alpha=scale, out=weights)
+    return torch.softmax(weights, dim=1, out=weights)
+
+
+@chunked_attention.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    images, queries, _ = query.shape
+    return value.new_empty(images, value.shape[2], queries).transpose(1, 2)
+
+
+@torch.library.custom_op("dnl_det::chunked_attention_backward", mutates_args=())
+def chunked_attention_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of :func:`chunked_attention` by query, key and value.
+
+    With ``P`` the map, ``g`` the result's gradient and ``dP = g v^T``::
+
+        dv = P^T g      dlogits = P * (dP - rowsum(P * dP))
+        dq = scale * dlogits k              dk = scale * dlogits^T q
+
+    Args:
+        grad: ``(N, L, E)``, of the value's dtype.
+        query, key, value, scale: as they were.
+    """
+    images, queries, channels = query.shape
+    keys = key.shape[1]
+    wide = query.dtype
+    grad_query = query.new_empty(images, channels, queries)
+    grad_key = query.new_zeros(images, channels, keys)
+    grad_value = query.new_zeros(images, value.shape[2], keys)
+    rows = chunk_rows(queries)
+    weights_buffer, grad_buffer = query.new_empty(2, rows, keys)
+    for image in range(images):
+        q, k, v, g = query[image], key[image], value[image], grad[image]
+        for start in range(0, queries, rows):
+            stop = min(start + rows, queries)
+            weights = _weights(q[start:stop], k, scale, weights_buffer)
+            grad_rows = g[start:stop].to(wide)  # (rows, E)
+            grad_value[image].addmm_(grad_rows.T, weights)
+            grad_weights = grad_buffer[: stop - start]
+            torch.mm(grad_rows, v.T.to(wide), out=grad_weights)
+            # The softmax's backward, in place.
+            torch.ops.aten._softmax_backward_data.out(
+                grad_weights, weights, 1, wide, grad_input=grad_weights
+            )
+            torch.addmm(
+                grad_query[image, :, start:stop],
+                k.T,
+                grad_weights.T,
+                beta=0,
+                alpha=scale,
+                out=grad_query[image, :, start:stop],
+            )
+            grad_key[image].addmm_(q[start:stop].T, grad_weights, alpha=scale)
+    return (
+        grad_query.transpose(1, 2),
+        grad_key.transpose(1, 2),
+        grad_value.to(value.dtype).transpose(1, 2),
+    )
+
+
+@chunked_attention_backward.register_fake
+def _(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    images, queries, channels = query.shape
+    keys = key.shape[1]
+    return (
+        query.new_empty(images, channels, queries).transpose(1, 2),
+        query.new_empty(images, channels, keys).transpose(1, 2),
+        value.new_empty(images, value.shape[2], keys).transpose(1, 2),
+    )
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    query, key, value, scale = inputs
+    ctx.save_for_backward(query, key, value)
+    ctx.scale = scale
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    return (*chunked_attention_backward(grad, *ctx.saved_tensors, ctx.scale), None)
+
+
+chunked_attention.register_autograd(_backward, setup_context=_keep_inputs)
