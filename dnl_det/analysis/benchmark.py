@@ -55,7 +55,8 @@ def benchmark_attention(
     kernels = {name: partial(_attend, inputs, name, training) for name in backends}
     whole = {name: partial(_call, block, x, training) for name, block in blocks.items()}
     products = (h * w) ** 2 * (channels // 4 + channels)
-    count = count_multiply_adds(_block(channels, "plain", "meta"), x.detach().to("meta"))
+    with torch.no_grad():
+        count = count_multiply_adds(blocks[backends[0]], x)
 
     timings = time_together(
         (bare := _bare_products(inputs) if not training else {})
@@ -87,7 +88,7 @@ def benchmark_attention(
 
 
 def benchmark_models(
-    models: Mapping[str, Callable[[], nn.Module]],
+    models: Mapping[str, Callable[[], Any]],
     size: tuple[int, int],
     repeats: int = 7,
     device: str = "cpu",
@@ -104,7 +105,7 @@ def benchmark_models(
     built = {name: build().eval() for name, build in models.items()}
     runs = {name: partial(_detect, model, inputs) for name, model in built.items()}
     timings = time_together(runs, repeats, device)
-    rows = []
+    rows: list[Row] = []
     for name, timing in timings.items():
         batch = built[name].preprocess_image(inputs).tensor
         with torch.no_grad():

@@ -23,8 +23,8 @@ _NOT_PRODUCTS = (
 def count_multiply_adds(model: nn.Module, inputs: Tensor | Sequence[Any]) -> int:
     """Multiply-adds of convolutions, linear layers, matrix products and both of an attention.
 
-    A multiply-add is two floating-point operations. The model is traced by fvcore, in the mode it
-    is in; on the device ``meta`` that takes no time.
+    A multiply-add is two floating-point operations. The model is traced by fvcore, which calls it
+    once, in the mode it is in.
 
     Args:
         model: any module, of detectron2 by parts (its detectors take dictionaries).

@@ -85,8 +85,8 @@ def attend(
         if backend == "chunked":
             wide = torch.promote_types(query.dtype, torch.float32)
             return chunked_attention(query.to(wide), key.to(wide), value, scale)
-        one_head = (tensor.to(value.dtype).unsqueeze(1) for tensor in (query, key, value))
-        return F.scaled_dot_product_attention(*one_head, scale=scale).squeeze(1)
+        q, k, v = (tensor.to(value.dtype).unsqueeze(1) for tensor in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).squeeze(1)
 
 
 def check_backend(backend: str) -> None:

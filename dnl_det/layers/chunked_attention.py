@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 # Rows of the map at once. Fewer make the matrix products slower, more take memory for nothing.
 ROWS = 1024
@@ -138,3 +139,15 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
 
 
 chunked_attention.register_autograd(_backward, setup_context=_keep_inputs)
+
+
+@register_flop_formula(torch.ops.dnl_det.chunked_attention)
+def _flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Two a multiply-add, of both products; for torch's ``FlopCounterMode``, from shapes."""
+    return 2 * query[0] * query[1] * key[1] * (query[2] + value[2])
+
+
+@register_flop_formula(torch.ops.dnl_det.chunked_attention_backward)
+def _backward_flops(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """The map once more, and the gradients of both products."""
+    return 2 * query[0] * query[1] * key[1] * (3 * query[2] + 2 * value[2])
