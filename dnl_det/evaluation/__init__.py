@@ -1,5 +1,6 @@
 """Evaluators for the data sets that detectron2 and this project register."""
 
 from .build import build_evaluator
+from .faster_coco import FasterCOCOEvaluator
 
-__all__ = ["build_evaluator"]
+__all__ = ["FasterCOCOEvaluator", "build_evaluator"]

@@ -18,6 +18,8 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
+from .faster_coco import TASKS, FasterCOCOEvaluator
+
 # By "evaluator_type" of the metadata.
 _OTHERS = {
     "cityscapes_instance": CityscapesInstanceEvaluator,
@@ -31,6 +33,9 @@ def build_evaluator(
     cfg: CfgNode, dataset_name: str, output_folder: str | None = None
 ) -> DatasetEvaluator:
     """Box and mask AP for COCO-format data; semantic and panoptic quality where there is such.
+
+    AP is computed by faster-coco-eval where it is installed, else by pycocotools (or detectron2's
+    own C++ where that is built): the same numbers, sooner or later.
 
     Args:
         cfg: for ``OUTPUT_DIR``, ``MODEL.MASK_ON`` and ``MODEL.KEYPOINT_ON``.
@@ -47,7 +52,7 @@ def build_evaluator(
 
     evaluators: list[DatasetEvaluator] = []
     if kind in ("coco", "coco_panoptic_seg"):
-        evaluators.append(COCOEvaluator(dataset_name, _tasks(cfg), output_dir=folder))
+        evaluators.append(_coco_evaluator(dataset_name, _tasks(cfg), folder))
     if kind in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(SemSegEvaluator(dataset_name, output_dir=folder))
     if kind == "coco_panoptic_seg":
@@ -65,6 +70,13 @@ def build_evaluator(
             f"coco_panoptic_seg, {', '.join(_OTHERS)}"
         )
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def _coco_evaluator(dataset_name: str, tasks: tuple[str, ...], folder: str) -> COCOEvaluator:
+    """The faster one where its package is installed; keypoints it has not."""
+    if set(tasks) <= set(TASKS) and importlib.util.find_spec("faster_coco_eval"):
+        return FasterCOCOEvaluator(dataset_name, tasks, output_dir=folder)
+    return COCOEvaluator(dataset_name, tasks, output_dir=folder)
 
 
 def _tasks(cfg: CfgNode) -> tuple[str, ...]:

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Time COCO evaluation of generated detections: faster-coco-eval beside pycocotools.
+
+    python tools/benchmark_evaluation.py [--images 5000] [--objects 36000] [--detections 100]
+
+The defaults are as many images and objects as COCO val2017 has, and as many detections as a
+detector reports. Both evaluators get the same detections after the last image and are timed until
+the table is printed; their 12 numbers for boxes and masks are compared.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.evaluation import COCOEvaluator
+from pycocotools import mask as mask_api
+
+from dnl_det.evaluation import FasterCOCOEvaluator
+
+NAME = "benchmark_of_evaluation"
+CLASSES = 80
+SIZE = 480, 640
+
+
+def generate(images: int, objects: int, detections: int, seed: int = 0) -> tuple[Any, Any]:
+    """Annotations as a COCO file has them; for each image detections as an evaluator keeps them."""
+    rng = np.random.default_rng(seed)
+    truth: dict[str, list[Any]] = {
+        "images": [
+            {"id": i + 1, "height": SIZE[0], "width": SIZE[1], "file_name": f"{i + 1}.jpg"}
+            for i in range(images)
+        ],
+        "categories": [{"id": k + 1, "name": f"class {k + 1}"} for k in range(CLASSES)],
+        "annotations": [],
+    }
+    of_image = rng.integers(0, images, objects)
+    boxes, classes = _boxes(rng, objects), rng.zipf(1.5, objects) % CLASSES
+    crowd = rng.random(objects) < 0.01
+    for i in range(objects):
+        x, y, w, h = boxes[i]
+        annotation = {
+            "id": i + 1,
+            "image_id": int(of_image[i]) + 1,
+            "category_id": int(classes[i]) + 1,
+            "bbox": boxes[i].tolist(),
+            "area": float(w * h) * 0.75,
+            "iscrowd": int(crowd[i]),
+            "segmentation": [_hexagon(x, y, w, h)],
+        }
+        if crowd[i]:
+            rle = _rle(boxes[i])
+            annotation["segmentation"] = {**rle, "counts": rle["counts"].decode()}
+        truth["annotations"].append(annotation)
+
+    predictions = []
+    for image in range(images):
+        mine = np.flatnonzero(of_image == image)
+        # Some find an object, more or less; the others are anywhere.
+        chosen = rng.choice(mine, detections) if len(mine) else np.zeros(detections, int)
+        near = (rng.random(detections) < 0.4) & (len(mine) > 0)
+        found = np.where(near[:, None], boxes[chosen], _boxes(rng, detections))
+        found = found + rng.normal(0, 3, found.shape) * near[:, None]
+        found[:, 2:] = np.maximum(found[:, 2:], 4)
+        labels = np.where(near, classes[chosen], rng.zipf(1.5, detections) % CLASSES)
+        scores = np.sort(rng.random(detections))[::-1]
+        instances = []
+        for k in range(detections):
+            rle = _rle(found[k])
+            instances.append(
+                {
+                    "image_id": image + 1,
+                    "category_id": int(labels[k]),
+                    "bbox": found[k].tolist(),
+                    "score": float(scores[k]),
+                    "segmentation": {**rle, "counts": rle["counts"].decode()},
+                }
+            )
+        predictions.append({"image_id": image + 1, "instances": instances})
+    return truth, predictions
+
+
+def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """x, y, width, height: from 8 pixels to half the image, small ones more often."""
+    sides = 8 * 2 ** rng.uniform(0, 5, (count, 2))
+    corners = rng.uniform(0, 1, (count, 2)) * (np.array(SIZE[::-1]) - sides)
+    return np.concatenate([corners, sides], axis=1)
+
+
+def _hexagon(x: float, y: float, w: float, h: float) -> list[float]:
+    points = [(0.25, 0), (0.75, 0), (1, 0.5), (0.75, 1), (0.25, 1), (0, 0.5)]
+    return [float(value) for px, py in points for value in (x + px * w, y + py * h)]
+
+
+def _rle(box: np.ndarray) -> Any:
+    return mask_api.frPyObjects([_hexagon(*box)], *SIZE)[0]
+
+
+def evaluate(kind: type[COCOEvaluator], predictions: Any, task: str) -> tuple[float, np.ndarray]:
+    """Seconds from the last image to the printed table, and its 12 numbers."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        options = {} if kind is FasterCOCOEvaluator else {"use_fast_impl": False}
+        evaluator = kind(NAME, (task,), output_dir=folder, **options)
+        evaluator.reset()
+        evaluator._predictions = copy.deepcopy(predictions)
+        numbers = []
+        derive = evaluator._derive_coco_results
+
+        def keep(evaluation: Any, *args: Any, **kwargs: Any) -> Any:
+            numbers.extend(evaluation.stats[:12])
+            return derive(evaluation, *args, **kwargs)
+
+        evaluator._derive_coco_results = keep
+        start = time.perf_counter()
+        evaluator.evaluate()
+        return time.perf_counter() - start, np.array(numbers)
+
+
+def register(truth: Any, folder: str) -> None:
+    """Make the annotations a data set of detectron2 under the name of this benchmark."""
+    file = Path(folder, "truth.json")
+    file.write_text(json.dumps(truth))
+    register_coco_instances(NAME, {}, str(file), folder)
+    DatasetCatalog.get(NAME)  # reading it sets the mapping of category ids
+
+
+def _compare(name: str, task: str, predictions: Any) -> None:
+    ours, our_numbers = evaluate(FasterCOCOEvaluator, predictions, task)
+    theirs, their_numbers = evaluate(COCOEvaluator, predictions, task)
+    print(
+        f"{name}: faster-coco-eval {ours:.1f} s, pycocotools {theirs:.1f} s: "
+        f"{theirs / ours:.1f} times; AP {100 * our_numbers[0]:.3f}, the 12 numbers differ by at "
+        f"most {np.abs(our_numbers - their_numbers).max():.1e}",
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Generate, evaluate twice, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--objects", type=int, default=36000)
+    parser.add_argument("--detections", type=int, default=100, help="in each image")
+    args = parser.parse_args()
+    truth, predictions = generate(args.images, args.objects, args.detections)
+    with tempfile.TemporaryDirectory() as folder:
+        register(truth, folder)
+        _compare("masks", "segm", predictions)
+        for prediction in predictions:  # as of a detector of boxes
+            for instance in prediction["instances"]:
+                del instance["segmentation"]
+        _compare("boxes", "bbox", predictions)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
