@@ -51,6 +51,10 @@ def _dnl_defaults() -> CN:
     # linear in the number of positions), "sdpa" (torch's), or "auto", by that number.
     dnl.BACKEND = "auto"
 
+    # Stages, such as ["res3", "res4"], whose activations are computed again in the backward pass
+    # instead of being kept: less memory, more time. Attention or not.
+    dnl.CHECKPOINT = []
+
     # Of "dnl": "disentangled" is the paper's block. The others are its ablation: "joint"
     # (self-attention), "pairwise" and "unary" alone, "add_shared" (their sum, one key for both).
     dnl.MODE = "disentangled"

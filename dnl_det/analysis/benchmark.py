@@ -95,6 +95,8 @@ def benchmark_models(
 ) -> list[Row]:
     """Compare whole detectors, in inference on one image; the first is what others are compared to.
 
+    An untrained detector has proposals, but no detections to draw masks for: that is left out.
+
     Args:
         models: from a name to a function that builds the detector of detectron2.
         size: height and width of the image in pixels; it is not resized.

@@ -117,7 +117,6 @@ def _attention(
 def _build(cfg: Any, device: str) -> nn.Module:
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = device
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0  # so that untrained models too have detections
     torch.manual_seed(0)
     return Trainer.build_model(cfg)
 

@@ -60,8 +60,8 @@ def attend(
     - ``chunked``: see :func:`~dnl_det.layers.chunked_attention.chunked_attention`. Keeps
       about 1024 x S numbers at a time, two of these in the backward pass, nothing between calls.
     - ``sdpa``: torch's ``scaled_dot_product_attention``, in the value's dtype.
-    - ``auto``: ``chunked``, but ``plain`` where that would take all queries at once, and in traced
-      and exported graphs.
+    - ``auto``: ``chunked``, but ``plain`` in traced and exported graphs, and on a GPU where
+      ``chunked`` would take all queries at once.
 
     Args:
         query: ``(N, L, D)``.
@@ -78,7 +78,7 @@ def attend(
     """
     check_backend(backend)
     if backend == "auto":
-        backend = "chunked" if _several_chunks(query.shape[1]) else "plain"
+        backend = _choose(query)
     if backend == "plain":
         return weighted_sum(attention_weights(query, key, scale=scale), value)
     with torch.autocast(query.device.type, enabled=False):
@@ -95,11 +95,13 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
 
 
-def _several_chunks(queries: int) -> bool:
+def _choose(query: Tensor) -> str:
     # A graph that is written down is for any size, and runs where this package is not.
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return False
-    return chunk_rows(queries) < queries
+        return "plain"
+    # On a GPU, all images at once; on a CPU the other is as fast, and robust: see its _flush.
+    one_chunk = chunk_rows(query.shape[1]) >= query.shape[1]
+    return "plain" if query.is_cuda and one_chunk else "chunked"
 
 
 def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:

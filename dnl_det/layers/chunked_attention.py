@@ -25,7 +25,6 @@ def chunk_rows(queries: int) -> int:
     return max(-(-queries // chunks), 1)
 
 
-@torch.library.custom_op("dnl_det::chunked_attention", mutates_args=())
 def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """``sum_j softmax_j(scale * q_i . k_j) v_j``; differentiable once.
 
@@ -38,34 +37,66 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -
     Returns:
         ``(N, L, E)``, of the value's dtype; a view of ``(N, E, L)``.
     """
+    result, _ = _chunked_attention(query, key, value, scale, _keeps_map(query, key, value))
+    return result
+
+
+def _keeps_map(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether the map is kept for the backward pass: if it is one chunk, as large as the buffer."""
+    if torch.jit.is_tracing() or not torch.is_grad_enabled():
+        return False
+    differentiable = query.requires_grad or key.requires_grad or value.requires_grad
+    return differentiable and chunk_rows(query.shape[1]) >= query.shape[1]
+
+
+@torch.library.custom_op("dnl_det::chunked_attention", mutates_args=())
+def _chunked_attention(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """Also the map ``(N, L, S)`` if it is to be kept, else an empty tensor."""
     images, queries, _ = query.shape
+    keys = key.shape[1]
     result = value.new_empty(images, value.shape[2], queries)
     rows = chunk_rows(queries)
-    buffer = query.new_empty(rows, key.shape[1])
+    maps = query.new_empty((images, queries, keys) if keep else 0)
+    buffer = query.new_empty((0 if keep else rows, keys))
     for image in range(images):
         for start in range(0, queries, rows):
             stop = min(start + rows, queries)
-            weights = _weights(query[image, start:stop], key[image], scale, buffer)
+            into = maps[image] if keep else buffer[: stop - start]
+            weights = _weights(query[image, start:stop], key[image], scale, into)
             torch.mm(value[image].T, weights.to(value.dtype).T, out=result[image, :, start:stop])
-    return result.transpose(1, 2)
+    return result.transpose(1, 2), maps
 
 
-def _weights(query: Tensor, key: Tensor, scale: float, buffer: Tensor) -> Tensor:
-    """Rows of the map, ``(rows, S)``, in the beginning of ``buffer``."""
-    weights = buffer[: len(query)]
-    torch.addmm(weights, query, key.T, beta=0, alpha=scale, out=weights)
-    return torch.softmax(weights, dim=1, out=weights)
+def _weights(query: Tensor, key: Tensor, scale: float, into: Tensor) -> Tensor:
+    """Rows of the map, ``(rows, S)``, written to ``into``."""
+    torch.addmm(into, query, key.T, beta=0, alpha=scale, out=into)
+    torch.softmax(into, dim=1, out=into)
+    return _flush(into)
 
 
-@chunked_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def _flush(x: Tensor) -> Tensor:
+    """Zero what is below the smallest normal number, in place.
+
+    Peaked attention is full of such weights, and on a CPU a matrix product with a tenth of them
+    takes 20 to 150 times as long.
+    """
+    if x.device.type == "cpu":
+        torch.ops.aten.hardshrink.out(x, torch.finfo(x.dtype).tiny, out=x)
+    return x
+
+
+@_chunked_attention.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, scale: float, keep: bool) -> tuple[Tensor, Tensor]:
     images, queries, _ = query.shape
-    return value.new_empty(images, value.shape[2], queries).transpose(1, 2)
+    result = value.new_empty(images, value.shape[2], queries).transpose(1, 2)
+    return result, query.new_empty((images, queries, key.shape[1]) if keep else 0)
 
 
 @torch.library.custom_op("dnl_det::chunked_attention_backward", mutates_args=())
-def chunked_attention_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+def _chunked_attention_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float, maps: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of :func:`chunked_attention` by query, key and value.
 
@@ -77,6 +108,7 @@ def chunked_attention_backward(
     Args:
         grad: ``(N, L, E)``, of the value's dtype.
         query, key, value, scale: as they were.
+        maps: P, ``(N, L, S)``, or empty.
     """
     images, queries, channels = query.shape
     keys = key.shape[1]
@@ -85,12 +117,17 @@ def chunked_attention_backward(
     grad_key = query.new_zeros(images, channels, keys)
     grad_value = query.new_zeros(images, value.shape[2], keys)
     rows = chunk_rows(queries)
-    weights_buffer, grad_buffer = query.new_empty(2, rows, keys)
+    kept = maps.dim() == 3
+    buffer = query.new_empty((0 if kept else rows, keys))
+    grad_buffer = query.new_empty(rows, keys)
     for image in range(images):
         q, k, v, g = query[image], key[image], value[image], grad[image]
         for start in range(0, queries, rows):
             stop = min(start + rows, queries)
-            weights = _weights(q[start:stop], k, scale, weights_buffer)
+            if kept:
+                weights = maps[image]
+            else:
+                weights = _weights(q[start:stop], k, scale, buffer[: stop - start])
             grad_rows = g[start:stop].to(wide)  # (rows, E)
             grad_value[image].addmm_(grad_rows.T, weights)
             grad_weights = grad_buffer[: stop - start]
@@ -99,6 +136,7 @@ def chunked_attention_backward(
             torch.ops.aten._softmax_backward_data.out(
                 grad_weights, weights, 1, wide, grad_input=grad_weights
             )
+            _flush(grad_weights)
             torch.addmm(
                 grad_query[image, :, start:stop],
                 k.T,
@@ -115,9 +153,9 @@ def chunked_attention_backward(
     )
 
 
-@chunked_attention_backward.register_fake
+@_chunked_attention_backward.register_fake
 def _(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float, maps: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     images, queries, channels = query.shape
     keys = key.shape[1]
@@ -128,26 +166,32 @@ def _(
     )
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    query, key, value, scale = inputs
-    ctx.save_for_backward(query, key, value)
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, scale, _ = inputs
+    ctx.save_for_backward(query, key, value, output[1])
+    ctx.mark_non_differentiable(output[1])
     ctx.scale = scale
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-    return (*chunked_attention_backward(grad, *ctx.saved_tensors, ctx.scale), None)
+def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    query, key, value, maps = ctx.saved_tensors
+    gradients = _chunked_attention_backward(grad, query, key, value, ctx.scale, maps)
+    return (*gradients, None, None)
 
 
-chunked_attention.register_autograd(_backward, setup_context=_keep_inputs)
+_chunked_attention.register_autograd(_backward, setup_context=_keep_for_backward)
 
 
 @register_flop_formula(torch.ops.dnl_det.chunked_attention)
 def _flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Two a multiply-add, of both products; for torch's ``FlopCounterMode``, from shapes."""
-    return 2 * query[0] * query[1] * key[1] * (query[2] + value[2])
+    return int(2 * query[0] * query[1] * key[1] * (query[2] + value[2]))
 
 
 @register_flop_formula(torch.ops.dnl_det.chunked_attention_backward)
-def _backward_flops(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """The map once more, and the gradients of both products."""
-    return 2 * query[0] * query[1] * key[1] * (3 * query[2] + 2 * value[2])
+def _backward_flops(
+    grad: Any, query: Any, key: Any, value: Any, scale: Any, maps: Any, **_: Any
+) -> int:
+    """The gradients of both products, and the map once more if it was not kept."""
+    channels = (2 if len(maps) == 3 else 3) * query[2] + 2 * value[2]
+    return int(2 * query[0] * query[1] * key[1] * channels)

@@ -18,6 +18,7 @@ from ..layers.non_local import KERNELS
 from .attention_block import POSITIONS
 from .insertion import insert_attention
 from .norm import replace_sync_bn
+from .recompute import recompute_stages
 
 STAGES = ("res2", "res3", "res4", "res5")
 
@@ -41,20 +42,22 @@ def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     check_dnl_config(cfg)
     resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
     dnl = cfg.MODEL.DNL
-    if dnl.BLOCK == "none":
-        return resnet
+    try:
+        if dnl.BLOCK != "none":
+            _insert(resnet, dnl)
+        return recompute_stages(resnet, dnl.CHECKPOINT)
+    except ValueError as error:
+        raise ValueError(f"MODEL.DNL does not fit this backbone: {error}") from error
+
+
+def _insert(resnet: ResNet, dnl: CfgNode) -> None:
     stages = {name: dnl[name.upper()] for name in STAGES if dnl[name.upper()]}
     if not stages:
         logging.getLogger(__name__).warning(
             "MODEL.DNL.RES2 to RES5 are all empty, so this backbone has no attention. The paper "
             "uses RES4: [-2] and RES5: [-3, -2, -1]; set BLOCK: none where none is meant."
         )
-    try:
-        return insert_attention(
-            resnet, stages, dnl.BLOCK, position=dnl.POSITION, **_block_arguments(dnl)
-        )
-    except ValueError as error:
-        raise ValueError(f"MODEL.DNL does not fit this backbone: {error}") from error
+    insert_attention(resnet, stages, dnl.BLOCK, position=dnl.POSITION, **_block_arguments(dnl))
 
 
 @BACKBONE_REGISTRY.register()

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dnl_det.analysis import time_together
 from dnl_det.layers import attend
 from dnl_det.layers.attention import BACKENDS
 from dnl_det.layers.chunked_attention import chunk_rows
@@ -118,10 +119,12 @@ def test_one_gradient_alone(needed: int, kept: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
-def test_the_operator_is_declared_rightly() -> None:
+@pytest.mark.parametrize("queries", [5, 20])
+def test_the_operator_is_declared_rightly(queries: int) -> None:
     """Its schema, shapes without values, and autograd agree with what it does."""
-    inputs = [tokens(2, 20, c, c, True).requires_grad_() for c in (3, 3, 5)]
-    result = torch.library.opcheck(torch.ops.dnl_det.chunked_attention.default, (*inputs, 0.5))
+    inputs = [tokens(2, n, c, c, True).requires_grad_() for n, c in ((queries, 3), (9, 3), (9, 5))]
+    arguments = (*inputs, 0.5, queries == 5)
+    result = torch.library.opcheck(torch.ops.dnl_det.chunked_attention.default, arguments)
     assert set(result.values()) == {"SUCCESS"}
 
 
@@ -131,19 +134,55 @@ def test_chunks_are_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [chunk_rows(n) for n in (1537, 4200, 16800)] == [769, 1050, 1050]
 
 
-def test_auto_takes_plain_for_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_s_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    real = torch.ops.dnl_det.chunked_attention
 
     def note(*args: Any) -> Tensor:
         called.append(args[0].shape[1])
-        return real(*args)
+        return args[2]
 
     monkeypatch.setattr("dnl_det.layers.attention.chunked_attention", note)
-    for length in (7, 10, 11, 30):
+    for length in (5, 30):
         x = tokens(1, length, 4, 0, True)
         attend(x, x, x, scale=1.0)
-    assert called == [11, 30]
+    assert called == [5, 30]
+    torch.jit.trace(lambda x: attend(x, x, x, scale=1.0), x, check_trace=False)
+    assert called == [5, 30]
+
+
+@pytest.mark.parametrize("queries", [5, 30])
+def test_a_map_of_one_chunk_is_kept_and_others_are_not(queries: int) -> None:
+    inputs = [tokens(1, n, 4, 0, True).requires_grad_() for n in (queries, 8, 8)]
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: saved.append(x.numel()) or x, lambda x: x
+    ):
+        result = attend(*inputs, scale=1.0, backend="chunked")
+    assert (queries * 8 in saved) is (queries == 5)
+    with torch.no_grad():
+        assert torch.equal(attend(*inputs, scale=1.0, backend="chunked"), result)
+
+
+def test_weights_too_small_for_a_normal_number_cost_no_time() -> None:
+    """A tenth of denormal numbers made the product 20 to 150 times slower before they were cut."""
+    query, key, value = (
+        torch.randn(1, 1000, c, generator=torch.manual_seed(0)) for c in (64, 64, 256)
+    )
+    weights = (20 * 64**-0.5 * query @ key.transpose(1, 2)).softmax(dim=2)
+    tiny = torch.finfo(torch.float32).tiny
+    assert ((weights > 0) & (weights < tiny)).float().mean() > 0.02
+    seconds = time_together(
+        {
+            scale: lambda scale=scale: attend(
+                query, key, value, scale=scale * 64**-0.5, backend="chunked"
+            )
+            for scale in (1.0, 20.0)
+        },
+        repeats=5,
+    )
+    assert seconds[20.0].shortest < 4 * seconds[1.0].shortest
+    result = attend(query, key, value, scale=20 * 64**-0.5, backend="chunked")
+    torch.testing.assert_close(result, weights @ value, rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_backend_is_named() -> None:
