@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from detectron2.modeling.backbone import ResNet
@@ -43,7 +44,9 @@ def recompute_stages(resnet: ResNet, stages: Sequence[str]) -> ResNet:
 
 def _forward(block: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     # A compiled graph updates the statistics once by itself.
-    options = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, block)}
+    options: dict[str, Any] = {}
+    if not torch.compiler.is_compiling():
+        options["context_fn"] = partial(_contexts, block)
     result: Tensor = checkpoint(forward, x, use_reentrant=False, **options)
     return result
 
