@@ -52,8 +52,8 @@ def time_together(runs: Mapping[str, Run], repeats: int, device: str = "cpu") ->
 def extra_peak_memory(run: Run, device: str = "cpu") -> int | None:
     """Bytes that a call takes at most, beyond what stood before it and what it returns.
 
-    On a CPU: the peak of the process' resident memory, of which Linux keeps account; None on
-    other systems. On a GPU: what torch allocates.
+    On a CPU: the peak of the process' resident memory, of which Linux keeps account; None where
+    there is none, or it may not be reset. On a GPU: what torch allocates.
     """
     run()  # what is set up once is not the call's
     gc.collect()
@@ -64,11 +64,12 @@ def extra_peak_memory(run: Run, device: str = "cpu") -> int | None:
         result = run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before - _bytes(result)
-    if not _STATUS.exists():
-        return None
     with suppress(OSError, AttributeError):  # without glibc memory is given back as it likes
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    except OSError:
+        return None
     before = _resident("VmRSS")
     result = run()
     return max(_resident("VmHWM") - before - _bytes(result), 0)
@@ -100,6 +101,8 @@ def _resident(field: str) -> int:
 def _bytes(result: Any) -> int:
     if isinstance(result, torch.Tensor):
         return result.nbytes
+    if isinstance(result, Mapping):
+        return sum(map(_bytes, result.values()))
     if isinstance(result, tuple | list):
         return sum(map(_bytes, result))
     return 0

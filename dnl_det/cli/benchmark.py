@@ -88,6 +88,8 @@ def _size(text: str) -> tuple[int, int]:
 def _check(args: argparse.Namespace) -> None:
     if args.repeats < 1:
         raise ValueError(f"--repeats: {args.repeats} must be at least 1")
+    if args.stages and not args.backends:
+        raise ValueError(f"--backends: give at least one of {', '.join(BACKENDS)}")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device: {args.device} is not there; leave it out to take the CPU")
     if not args.device.startswith(("cpu", "cuda")):
@@ -104,6 +106,8 @@ def _attention(
     if "plain" in backends and maps > args.memory:
         print(f"plain is left out of {stage} {mode}: it takes {maps:.1f} GiB (--memory)")
         backends.remove("plain")
+    if not backends:
+        return []
     return benchmark_attention(
         stage,
         size,
@@ -122,6 +126,9 @@ def _build(cfg: Any, device: str) -> nn.Module:
 
 
 def _print(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not rows:
+        return rows
+
     def cell(row: dict[str, Any], key: str, form: Callable[[Any], str]) -> str:
         return "" if row.get(key) is None else form(row[key])
 

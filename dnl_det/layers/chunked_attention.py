@@ -121,7 +121,7 @@ def _chunked_attention_backward(
     buffer = query.new_empty((0 if kept else rows, keys))
     grad_buffer = query.new_empty(rows, keys)
     for image in range(images):
-        q, k, v, g = query[image], key[image], value[image], grad[image]
+        q, k, v, g = query[image], key[image], value[image].to(wide), grad[image]
         for start in range(0, queries, rows):
             stop = min(start + rows, queries)
             if kept:
@@ -131,7 +131,7 @@ def _chunked_attention_backward(
             grad_rows = g[start:stop].to(wide)  # (rows, E)
             grad_value[image].addmm_(grad_rows.T, weights)
             grad_weights = grad_buffer[: stop - start]
-            torch.mm(grad_rows, v.T.to(wide), out=grad_weights)
+            torch.mm(grad_rows, v.T, out=grad_weights)
             # The softmax's backward, in place.
             torch.ops.aten._softmax_backward_data.out(
                 grad_weights, weights, 1, wide, grad_input=grad_weights

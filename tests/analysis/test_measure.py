@@ -1,6 +1,7 @@
 """Time and memory of calls whose time and memory are known."""
 
 import json
+import re
 import time
 
 import pytest
@@ -100,14 +101,26 @@ def test_command_compares_models(tmp_path, root, capsys):
 
 def test_plain_is_left_out_where_it_takes_too_much(capsys):
     words = ["--stages", "res5", "--sizes", "64x64", "--repeats", "1", "--memory", "0"]
-    assert main(["benchmark", *words]) == 0
+    assert main(["benchmark", *words, "--backends", "plain", "auto"]) == 0
     printed = capsys.readouterr().out
     assert "plain is left out of res5 training: it takes 0.0 GiB (--memory)" in printed
+    assert re.findall(r"inference +(\w+)", printed) == ["bare", "auto", "auto"]
+    assert main(["benchmark", *words, "--backends", "plain"]) == 0
+    assert "attention" not in capsys.readouterr().out
+
+
+def test_memory_is_left_out_where_it_may_not_be_measured(monkeypatch):
+    def refuse(self, text):
+        raise PermissionError(f"{self}: not permitted")
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    assert extra_peak_memory(lambda: touched(1)) is None
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["res5", "--backends"], "--backends: give at least one of auto, plain"),
         (["--repeats", "0"], "--repeats: 0 must be at least 1"),
         (["--device", "tpu"], "--device: 'tpu' must be cpu or cuda"),
         (["--models", "gone.yaml"], "gone.yaml"),
