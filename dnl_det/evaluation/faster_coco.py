@@ -39,8 +39,8 @@ class FasterCOCOEvaluator(COCOEvaluator):
             dataset_name, tasks, distributed, output_dir=output_dir, use_fast_impl=False
         )
         self._truth = COCO(self._coco_api.dataset)
-        # detectron2 would also pickle all detections there, which takes longer than evaluating
-        # them and says what the JSON says.
+        # detectron2 would also pickle all detections there: what the JSON says, for two fifths of
+        # the time that all the rest takes.
         self._folder, self._output_dir = output_dir, None
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict[str, Any]:
