@@ -20,7 +20,8 @@ class AttentionMaps:
     """What a block attends to; each row sums to 1, except under NL's dot-product kernel.
 
     Attributes:
-        pairwise: ``(N, L, S)``, a distribution over keys for every query, or None.
+        pairwise: ``(N, L, S)``, a distribution over keys for every query (or for those that were
+            asked for), or None.
         unary: ``(N, S)``, one distribution over keys for all queries, or None.
     """
 
@@ -121,6 +122,11 @@ def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
 def softmax32(logits: Tensor) -> Tensor:
     """Softmax over the last dimension, in float32 or wider. Any shape."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
+
+
+def choose(tokens: Tensor, queries: Tensor | None) -> Tensor:
+    """``(N, L, C)`` to ``(N, Q, C)``: the tokens at Q positions, or all if None."""
+    return tokens if queries is None else tokens[:, queries]
 
 
 def to_tokens(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from .attention import (
     attend,
     attention_weights,
     check_backend,
+    choose,
     reduced_channels,
     softmax32,
     to_map,
@@ -144,17 +145,22 @@ class DisentangledNonLocal2d(nn.Module):
             y = self.conv_out(y).to(x.dtype)
         return x + y
 
-    def attention_maps(self, x: Tensor) -> AttentionMaps:
+    def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """The two terms' weights for ``x`` ``(N, C, H, W)``, without gamma.
 
+        Args:
+            x: the block's input.
+            queries: Q positions ``row * W + column``; all L if None.
+
         Returns:
-            pairwise ``(N, L, S)`` and unary ``(N, S)``, each None where the mode has none.
+            pairwise ``(N, Q, S)`` and unary ``(N, S)``, each None where the mode has none.
         """
         keys = self._key_input(x)
         query, key = self._query_and_key(x, keys)
         pairwise = None
         if self.gamma is not None:
-            pairwise = attention_weights(self._centre(query), key, scale=self.scale)
+            chosen = choose(self._centre(query), queries)
+            pairwise = attention_weights(chosen, key, scale=self.scale)
         return AttentionMaps(pairwise, self._unary(query, key, keys))
 
     def _key_input(self, x: Tensor) -> Tensor:

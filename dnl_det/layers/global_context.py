@@ -57,8 +57,8 @@ class SimplifiedNonLocal2d(nn.Module):
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
         return x + self.conv_value(_pool(x, _unary_weights(x, self.conv_mask))).to(x.dtype)
 
-    def attention_maps(self, x: Tensor) -> AttentionMaps:
-        """unary ``(N, L)`` for ``x`` ``(N, C, H, W)``; pairwise is None."""
+    def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
+        """unary ``(N, L)`` for ``x`` ``(N, C, H, W)``, whatever the queries; pairwise is None."""
         return AttentionMaps(None, _unary_weights(x, self.conv_mask))
 
 
@@ -121,8 +121,8 @@ class GlobalContext2d(nn.Module):
             y = y + self.channel_add_conv(context).to(x.dtype)
         return y
 
-    def attention_maps(self, x: Tensor) -> AttentionMaps:
-        """unary ``(N, L)`` for ``x`` ``(N, C, H, W)``; pairwise is None."""
+    def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
+        """unary ``(N, L)`` for ``x`` ``(N, C, H, W)``, whatever the queries; pairwise is None."""
         return AttentionMaps(None, _unary_weights(x, self.conv_mask))
 
 

@@ -14,6 +14,7 @@ from .attention import (
     attend,
     attention_weights,
     check_backend,
+    choose,
     reduced_channels,
     to_map,
     to_tokens,
@@ -92,9 +93,12 @@ class NonLocal2d(nn.Module):
             context = attend(query, key, value, scale=self.scale, backend=self.backend)
         return x + self.conv_out(to_map(context, *x.shape[2:])).to(x.dtype)
 
-    def attention_maps(self, x: Tensor) -> AttentionMaps:
-        """``w_ij`` as pairwise ``(N, L, L)`` for ``x`` ``(N, C, H, W)``; unary is None."""
-        query, key = to_tokens(self.theta(x)), to_tokens(self.phi(x))
+    def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
+        """``w_ij`` as pairwise ``(N, Q, L)`` for ``x`` ``(N, C, H, W)``; unary is None.
+
+        ``queries``: Q positions ``row * W + column``; all L if None.
+        """
+        query, key = choose(to_tokens(self.theta(x)), queries), to_tokens(self.phi(x))
         if self.kernel == "dot_product":
             return AttentionMaps(_dot_product_weights(query, key), None)
         return AttentionMaps(attention_weights(query, key, scale=self.scale), None)
