@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-# Rows of the map at once. Fewer make the matrix products slower, more take memory for nothing.
-ROWS = 1024
+# Rows of the map at once. Fewer make the matrix products slower, more do not stay in the cache.
+ROWS = 800
 
 
 def chunk_rows(queries: int) -> int:
@@ -35,7 +35,7 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -
         scale: multiplies the logits; no unit.
 
     Returns:
-        ``(N, L, E)``, of the value's dtype; a view of ``(N, E, L)``.
+        ``(N, L, E)``, of the value's dtype; a view of ``(N, E, L)``, unless one chunk is all.
     """
     result, _ = _chunked_attention(query, key, value, scale, _keeps_map(query, key, value))
     return result
@@ -56,7 +56,7 @@ def _chunked_attention(
     """Also the map ``(N, L, S)`` if it is to be kept, else an empty tensor."""
     images, queries, _ = query.shape
     keys = key.shape[1]
-    result = value.new_empty(images, value.shape[2], queries)
+    result = _empty_tokens(value, queries, queries, value.dtype)
     rows = chunk_rows(queries)
     maps = query.new_empty((images, queries, keys) if keep else 0)
     buffer = query.new_empty((0 if keep else rows, keys))
@@ -65,8 +65,20 @@ def _chunked_attention(
             stop = min(start + rows, queries)
             into = maps[image] if keep else buffer[: stop - start]
             weights = _weights(query[image, start:stop], key[image], scale, into)
-            torch.mm(value[image].T, weights.to(value.dtype).T, out=result[image, :, start:stop])
-    return result.transpose(1, 2), maps
+            torch.mm(weights.to(value.dtype), value[image], out=result[image, start:stop])
+    return result, maps
+
+
+def _empty_tokens(like: Tensor, positions: int, queries: int, dtype: torch.dtype) -> Tensor:
+    """``(N, positions, C)``, N and C as in ``like`` ``(N, *, C)``, laid out for speed.
+
+    As a feature map is, channel by channel, which is what the convolutions around take; but of a
+    small map position by position, where the matrix products gain more than they lose.
+    """
+    images, _, channels = like.shape
+    if chunk_rows(queries) >= queries:
+        return like.new_empty(images, positions, channels, dtype=dtype)
+    return like.new_empty(images, channels, positions, dtype=dtype).transpose(1, 2)
 
 
 def _weights(query: Tensor, key: Tensor, scale: float, into: Tensor) -> Tensor:
@@ -90,8 +102,8 @@ def _flush(x: Tensor) -> Tensor:
 @_chunked_attention.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, scale: float, keep: bool) -> tuple[Tensor, Tensor]:
     images, queries, _ = query.shape
-    result = value.new_empty(images, value.shape[2], queries).transpose(1, 2)
-    return result, query.new_empty((images, queries, key.shape[1]) if keep else 0)
+    maps = query.new_empty((images, queries, key.shape[1]) if keep else 0)
+    return _empty_tokens(value, queries, queries, value.dtype), maps
 
 
 @torch.library.custom_op("dnl_det::chunked_attention_backward", mutates_args=())
@@ -110,16 +122,16 @@ def _chunked_attention_backward(
         query, key, value, scale: as they were.
         maps: P, ``(N, L, S)``, or empty.
     """
-    images, queries, channels = query.shape
+    images, queries, _ = query.shape
     keys = key.shape[1]
     wide = query.dtype
-    grad_query = query.new_empty(images, channels, queries)
-    grad_key = query.new_zeros(images, channels, keys)
-    grad_value = query.new_zeros(images, value.shape[2], keys)
+    grad_query, grad_key, grad_value = _empty_gradients(query, key, value, wide)
     rows = chunk_rows(queries)
     kept = maps.dim() == 3
     buffer = query.new_empty((0 if kept else rows, keys))
     grad_buffer = query.new_empty(rows, keys)
+    if queries == 0:
+        return grad_query, grad_key.zero_(), grad_value.zero_().to(value.dtype)
     for image in range(images):
         q, k, v, g = query[image], key[image], value[image].to(wide), grad[image]
         for start in range(0, queries, rows):
@@ -129,7 +141,7 @@ def _chunked_attention_backward(
             else:
                 weights = _weights(q[start:stop], k, scale, buffer[: stop - start])
             grad_rows = g[start:stop].to(wide)  # (rows, E)
-            grad_value[image].addmm_(grad_rows.T, weights)
+            _accumulate(grad_value[image], weights.T, grad_rows, 1.0, start)
             grad_weights = grad_buffer[: stop - start]
             torch.mm(grad_rows, v.T, out=grad_weights)
             # The softmax's backward, in place.
@@ -137,19 +149,24 @@ def _chunked_attention_backward(
                 grad_weights, weights, 1, wide, grad_input=grad_weights
             )
             _flush(grad_weights)
-            torch.addmm(
-                grad_query[image, :, start:stop],
-                k.T,
-                grad_weights.T,
-                beta=0,
-                alpha=scale,
-                out=grad_query[image, :, start:stop],
-            )
-            grad_key[image].addmm_(q[start:stop].T, grad_weights, alpha=scale)
+            _accumulate(grad_query[image, start:stop], grad_weights, k, scale, 0)
+            _accumulate(grad_key[image], grad_weights.T, q[start:stop], scale, start)
+    return grad_query, grad_key, grad_value.to(value.dtype)
+
+
+def _accumulate(into: Tensor, a: Tensor, b: Tensor, scale: float, start: int) -> None:
+    """Add ``scale * a @ b``; the first chunk, at ``start`` 0, finds no sum yet."""
+    torch.addmm(into, a, b, beta=float(start > 0), alpha=scale, out=into)
+
+
+def _empty_gradients(
+    query: Tensor, key: Tensor, value: Tensor, of_value: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    queries, keys = query.shape[1], key.shape[1]
     return (
-        grad_query.transpose(1, 2),
-        grad_key.transpose(1, 2),
-        grad_value.to(value.dtype).transpose(1, 2),
+        _empty_tokens(query, queries, queries, query.dtype),
+        _empty_tokens(key, keys, queries, key.dtype),
+        _empty_tokens(value, keys, queries, of_value),
     )
 
 
@@ -157,13 +174,7 @@ def _chunked_attention_backward(
 def _(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float, maps: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    images, queries, channels = query.shape
-    keys = key.shape[1]
-    return (
-        query.new_empty(images, channels, queries).transpose(1, 2),
-        query.new_empty(images, channels, keys).transpose(1, 2),
-        value.new_empty(images, value.shape[2], keys).transpose(1, 2),
-    )
+    return _empty_gradients(query, key, value, value.dtype)
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
