@@ -127,23 +127,24 @@ class DisentangledNonLocal2d(nn.Module):
         query, key = self._query_and_key(x, keys)
 
         unary = self._unary(query, key, keys)
-        context = None
+        # What the terms are added to: x, or nothing where a convolution follows.
+        y = x if self.conv_out is None else None
         if unary is not None:
-            context = weighted_sum(unary.unsqueeze(1), value)  # (N, 1, E)
+            context = to_map(weighted_sum(unary.unsqueeze(1), value), 1, 1).to(x.dtype)
+            y = context if y is None else y + context  # (N, E, 1, 1), (N, C, H, W)
         if self.gamma is not None:
             query = self._centre(query)
             pairwise = attend(query, key, value, scale=self.scale, backend=self.backend)
-            if context is None:
-                context = self.gamma * pairwise  # (N, L, E)
+            pairwise = to_map(pairwise, *x.shape[2:]).to(x.dtype)  # (N, E, H, W)
+            gamma = self.gamma.to(x.dtype)
+            if y is None:
+                y = gamma * pairwise
+            elif y is x or y.shape != x.shape:
+                y = torch.addcmul(y, gamma, pairwise)
             else:
-                context = torch.addcmul(context, self.gamma, pairwise)  # (N, L, E)
-        assert context is not None  # every mode has a term
-
-        height, width = (1, 1) if self.mode == "unary" else x.shape[2:]
-        y = to_map(context.to(x.dtype), height, width)  # (N, E, H, W); unary: (N, E, 1, 1)
-        if self.conv_out is not None:
-            y = self.conv_out(y).to(x.dtype)
-        return x + y
+                y.addcmul_(gamma, pairwise)  # the sum is ours: no third map of its size
+        assert y is not None  # every mode has a term
+        return y if self.conv_out is None else x + self.conv_out(y).to(x.dtype)
 
     def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """The two terms' weights for ``x`` ``(N, C, H, W)``, without gamma.
