@@ -23,6 +23,7 @@ from tabulate import tabulate
 from torch import nn
 
 from ..analysis import STAGES, benchmark_attention, benchmark_models, machine
+from ..checkpoint import Checkpointer
 from ..engine import Trainer, exit_on_bad_input, load_config
 from ..layers import BACKENDS
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", type=_size, default=[(400, 672), (800, 1344)], metavar="HxW", **several
     )
     parser.add_argument("--models", default=[], metavar="CONFIG", help="detectors", **several)
+    parser.add_argument("--weights", default=[], metavar="FILE", help="of each model", **several)
     parser.add_argument("--repeats", type=int, default=7, help="timed calls (default 7)")
     parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -53,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
     with exit_on_bad_input():
         _check(args)
         configs = {Path(file).stem: load_config(file) for file in args.models}
+        if len(configs) < len(args.models):
+            raise ValueError("--models: two of the configs have the same name")
+        for cfg, weights in zip(configs.values(), args.weights or [""] * len(configs), strict=True):
+            cfg.MODEL.WEIGHTS = weights
     if args.threads:
         torch.set_num_threads(args.threads)
     about = machine(args.device)
@@ -64,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
                 rows += _print(_attention(args, stage, size, mode))
         if configs:
             models = {name: partial(_build, cfg, args.device) for name, cfg in configs.items()}
-            rows += _print(benchmark_models(models, size, args.repeats, args.device))
+            with exit_on_bad_input():  # of weights that do not fit
+                rows += _print(benchmark_models(models, size, args.repeats, args.device))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         content = {"machine": about, "repeats": args.repeats, "rows": rows}
@@ -90,6 +97,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--repeats: {args.repeats} must be at least 1")
     if args.stages and not args.backends:
         raise ValueError(f"--backends: give at least one of {', '.join(BACKENDS)}")
+    if args.weights and len(args.weights) != len(args.models):
+        raise ValueError(
+            f"--weights: {len(args.weights)} files for {len(args.models)} models; give one for "
+            "each of --models, or none for untrained ones"
+        )
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device: {args.device} is not there; leave it out to take the CPU")
     if not args.device.startswith(("cpu", "cuda")):
@@ -122,7 +134,10 @@ def _build(cfg: Any, device: str) -> nn.Module:
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
-    return Trainer.build_model(cfg)
+    model = Trainer.build_model(cfg)
+    if cfg.MODEL.WEIGHTS:
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    return model
 
 
 def _print(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 
 from dnl_det.__main__ import main
 from dnl_det.analysis import benchmark_attention, extra_peak_memory, machine, time_together
+from dnl_det.engine import Trainer, load_config
 from dnl_det.layers import attend
 
 MIB = 2**20
@@ -99,6 +100,16 @@ def test_command_compares_models(tmp_path, root, capsys):
     assert rows[1]["multiply_adds"] > rows[0]["multiply_adds"]
 
 
+def test_command_loads_weights(tmp_path, root):
+    config = str(root / "configs/Shapes/baseline.yaml")
+    words = ["--stages", "--sizes", "64x64", "--repeats", "1", "--models", config, "--weights"]
+    model = Trainer.build_model(load_config(config, ["MODEL.DEVICE", "cpu"]))
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    assert main(["benchmark", *words, str(tmp_path / "model.pth")]) == 0
+    with pytest.raises(SystemExit, match=r"gone\.pth"):
+        main(["benchmark", *words, str(tmp_path / "gone.pth")])
+
+
 def test_plain_is_left_out_where_it_takes_too_much(capsys):
     words = ["--stages", "res5", "--sizes", "64x64", "--repeats", "1", "--memory", "0"]
     assert main(["benchmark", *words, "--backends", "plain", "auto"]) == 0
@@ -124,6 +135,7 @@ def test_memory_is_left_out_where_it_may_not_be_measured(monkeypatch):
         (["--repeats", "0"], "--repeats: 0 must be at least 1"),
         (["--device", "tpu"], "--device: 'tpu' must be cpu or cuda"),
         (["--models", "gone.yaml"], "gone.yaml"),
+        (["--weights", "some.pth"], "--weights: 1 files for 0 models"),
     ],
 )
 def test_bad_words_are_named(words, message):
