@@ -2,14 +2,17 @@
 
 from .checkpointer import Checkpointer, WeightsNotFetchedError
 from .conversion import Conversion, UnknownLayoutError, convert
-from .reading import UnsafeCheckpointError, read_checkpoint
+from .reading import DamagedCheckpointError, UnsafeCheckpointError, read_checkpoint
+from .writing import write_whole
 
 __all__ = [
     "Checkpointer",
     "Conversion",
+    "DamagedCheckpointError",
     "UnknownLayoutError",
     "UnsafeCheckpointError",
     "WeightsNotFetchedError",
     "convert",
     "read_checkpoint",
+    "write_whole",
 ]

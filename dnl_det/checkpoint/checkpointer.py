@@ -1,15 +1,21 @@
 """detectron2's checkpointer, with an eye on the backbone and its attention."""
 
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from .conversion import recognise
-from .reading import read_checkpoint
+from .reading import DamagedCheckpointError, check_sums, read_checkpoint
+from .writing import write_whole
 
 # A parameter of a residual block: its stage, its index there, and its name within the block.
 _BLOCK_KEY = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.(.+)$")
+# Checkpoints of a training, by the iteration they were made after.
+_OF_TRAINING = re.compile(r"model_(\d+|final)\.pth")
 # What a checkpoint may leave out: folded into the scale and shift by those who froze them.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -25,7 +31,70 @@ class Checkpointer(DetectionCheckpointer):
     starts fresh, by design, and one log line says so. A backbone that does not fit is an error,
     since training or evaluating on it would go on with random layers. Heads may differ, as when
     the classes do; detectron2 logs those.
+
+    Checkpoints are written whole or not at all, and resuming passes over damaged ones.
     """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``NAME.pth`` with all checkpointables and ``kwargs``, and tag it as the last.
+
+        Raises:
+            OSError: it cannot be written; earlier checkpoints stay as they were.
+        """
+        if "://" in self.save_dir:
+            super().save(name, **kwargs)
+        elif self.save_dir and self.save_to_disk:
+            states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+            file = Path(self.save_dir, f"{name}.pth")
+            self.logger.info(f"Saving checkpoint to {file}")
+            with write_whole(file) as stream:
+                torch.save({"model": self.model.state_dict(), **states, **kwargs}, stream)
+            with write_whole(file.with_name("last_checkpoint")) as stream:
+                stream.write(file.name.encode())
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to resume from."""
+        return "://" in self.save_dir and super().has_checkpoint() or bool(self._newest_first())
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last whole checkpoint, or load ``path`` if there is none.
+
+        Raises:
+            DamagedCheckpointError: no checkpoint of the training is whole.
+            See :meth:`load` for others.
+        """
+        files = self._newest_first() if resume else []
+        for file in files:
+            try:
+                check_sums(file)
+                return self.load(str(file))
+            except (DamagedCheckpointError, FileNotFoundError) as error:
+                self.logger.error(f"Not resumed from the newest checkpoint: {error}")
+        if files:
+            raise DamagedCheckpointError(
+                f"--resume: none of {', '.join(f.name for f in files)} in {self.save_dir} is "
+                "whole. Put one there that is, or start without --resume."
+            )
+        return super().resume_or_load(path, resume=resume)
+
+    def _newest_first(self) -> list[Path]:
+        """The training's checkpoints: first what is newer than the tag, then the tagged one."""
+        folder = Path(self.save_dir)
+        if not self.save_dir or not folder.is_dir():
+            return []
+        tag, tagged, since = folder / "last_checkpoint", "", float("-inf")
+        with suppress(OSError):
+            tagged, since = tag.read_text().strip(), tag.stat().st_mtime
+
+        def rank(file: Path) -> tuple[bool, bool, float]:
+            (number,) = _OF_TRAINING.fullmatch(file.name).groups()  # type: ignore[union-attr]
+            # Stopped after it was written and before it was tagged.
+            newer = file.stat().st_mtime > since
+            return newer, file.name == tagged, float("inf" if number == "final" else number)
+
+        files = {file for file in folder.iterdir() if _OF_TRAINING.fullmatch(file.name)}
+        first = [folder / tagged] if tagged and folder / tagged not in files else []
+        return first + sorted(files, key=rank, reverse=True)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load ``path`` into the model.
@@ -46,7 +115,10 @@ class Checkpointer(DetectionCheckpointer):
         if path:
             self._check_there(path)
         self._path = path
-        return super().load(path, *args, **kwargs)
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            self._parsed_url_during_load = None  # else nothing loads after an error
 
     def _check_there(self, path: str) -> None:
         file = path.split("?")[0]

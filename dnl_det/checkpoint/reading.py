@@ -36,6 +36,10 @@ class UnsafeCheckpointError(ValueError):
     """A file that would run code, or build foreign objects, if it were read."""
 
 
+class DamagedCheckpointError(ValueError):
+    """A file whose bytes are not a whole checkpoint."""
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a checkpoint file holds: tensors, arrays, numbers, strings and plain containers.
 
@@ -50,7 +54,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         FileNotFoundError: no such file.
         UnsafeCheckpointError: it refers to something that is not data.
-        ValueError: it is empty, cut off, not a checkpoint, or not a dictionary.
+        DamagedCheckpointError: it is empty, cut off, or not a checkpoint.
+        ValueError: it holds no dictionary.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,6 +70,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             "state_dict or a training checkpoint"
         )
     return content
+
+
+def check_sums(path: str | os.PathLike[str]) -> None:
+    """Compare a file of ``torch.save`` with the checksums in it, which torch itself does not.
+
+    Raises:
+        DamagedCheckpointError: bytes were changed after it was written.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed is not None:
+            raise DamagedCheckpointError(
+                f"{path} is damaged: {changed} in it does not match its checksum"
+            )
 
 
 def _read(path: Path) -> Any:
@@ -121,11 +141,11 @@ def _explain(path: Path, error: Exception) -> ValueError:
     """The error of an unpickler in words that say what to do."""
     size = path.stat().st_size
     if size == 0:
-        return ValueError(f"{path} is empty (0 bytes); fetch it again")
+        return DamagedCheckpointError(f"{path} is empty (0 bytes); fetch it again")
     with path.open("rb") as file:
         head = file.read(512).lstrip()
     if head.startswith(b"<"):
-        return ValueError(
+        return DamagedCheckpointError(
             f"{path} is a web page, not a checkpoint: its address asks for a browser or a login. "
             "Download the file with a browser."
         )
@@ -138,13 +158,13 @@ def _explain(path: Path, error: Exception) -> ValueError:
         )
     cut_zip = head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path)
     if cut_zip or isinstance(error, EOFError | IndexError) or _CUT_OFF.search(str(error)):
-        return ValueError(
+        return DamagedCheckpointError(
             f"{path} is truncated: it ends after {size:,} bytes, in the middle of its data, as an "
             "interrupted download does; fetch it again"
         )
     # torch puts advice to read the file without restrictions before the reason.
     reason = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0]
-    return ValueError(
+    return DamagedCheckpointError(
         f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason[:200]}). It "
         "must be a file of torch.save, such as a .pth, or a .pkl of arrays as in detectron2's "
         "model zoo; a damaged download has to be fetched again"

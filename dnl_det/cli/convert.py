@@ -10,13 +10,12 @@ refused. Nothing in the file can run code.
 """
 
 import argparse
-import os
 import shlex
 from pathlib import Path
 
 import torch
 
-from ..checkpoint import Conversion, convert
+from ..checkpoint import Conversion, convert, write_whole
 from ..engine import exit_on_bad_input
 
 
@@ -32,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     with exit_on_bad_input():
         _check_output(args.output, args.overwrite)
         conversion = convert(args.input)
-        _write(conversion, args.output)
+        with write_whole(args.output) as file:
+            torch.save(conversion.checkpoint, file)
     print(_report(conversion, args.output))
     return 0
 
@@ -46,16 +46,6 @@ def _check_output(output: Path, overwrite: bool) -> None:
         )
     if not output.parent.is_dir():
         raise FileNotFoundError(f"OUT: there is no folder {output.parent}: make it first")
-
-
-def _write(conversion: Conversion, output: Path) -> None:
-    """Write whole or not at all."""
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
-    try:
-        torch.save(conversion.checkpoint, unfinished)
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _report(conversion: Conversion, output: Path) -> str:

@@ -1,0 +1,48 @@
+"""Writing files so that a stop at any moment leaves the old one or the new one, and both whole."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name once it is complete and on the disk.
+
+    Args:
+        path: what was there before stays until then, and whatever error ends the writing.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the message names the file.
+    """
+    path = Path(path)
+    # In the same folder, since only there renaming is one step. One name a process.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _flush_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError | RuntimeError):  # torch wraps the errors of its writer
+            raise OSError(
+                f"{path} could not be written ({error}). What was there before is whole. Free "
+                "space or make the folder writable, then go on (a training: --resume)."
+            ) from error
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Put a renaming on the disk, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
