@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    create_ddp_model,
+)
+from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
@@ -20,6 +27,7 @@ from ..data import build_mapper
 from ..evaluation import build_evaluator
 from ..modeling import replace_sync_bn
 from .optimizer import build_optimizer
+from .stopping import StopOnSignal
 
 
 class Trainer(DefaultTrainer):
@@ -55,6 +63,14 @@ class Trainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase]:
+        """detectron2's, and what saves when a signal ends the training."""
+        hooks: list[HookBase] = super().build_hooks()
+        # Before the evaluation, which at the end a signal may interrupt: all is saved by then.
+        index = next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
+        hooks.insert(index, StopOnSignal())
+        return hooks
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,8 +65,8 @@ def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "model_final.pth").exists()
-    saved = (tmp_path / "last_checkpoint").read_text()
-    started = int(re.fullmatch(r"model_(\d+)\.pth", saved)[1]) + 1
+    saved = max(file.stem for file in tmp_path.glob("model_*.pth"))
+    started = int(saved.removeprefix("model_")) + 1
 
     resumed = finish(command(*run, "--resume", *keys))
     assert f"Starting training from iteration {started}" in resumed
@@ -78,6 +79,37 @@ def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
     assert bbox_ap(evaluated) == bbox_ap(resumed) >= 0
     assert "Task: segm" in evaluated
     check_with_pycocotools(evaluated, tmp_path / "eval", data_root)
+
+
+def wait_for_training(process):
+    """Read the log up to the first line about an iteration."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "iter: " in line:
+            return
+    raise AssertionError("".join(lines))
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
+def test_a_signal_saves_and_says_how_to_go_on(command, tiny, tmp_path, number, workers):
+    tiny = [*tiny, "DATALOADER.NUM_WORKERS", str(workers)]
+    process = command(
+        *("train_net.py", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path),
+        *("SOLVER.MAX_ITER", 100000, *tiny),
+    )
+    wait_for_training(process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 128 + number, output
+    stopped = re.search(r"stopped after iteration (\d+), saved as (model_\d+)\.pth", output)
+    saved = torch.load(tmp_path / f"{stopped[2]}.pth", weights_only=True)
+    assert saved["iteration"] == int(stopped[1])
+    # What is said to be typed, typed; with an end in sight.
+    words = shlex.split(re.search(r"Go on with: python (.+)", output)[1])
+    words[words.index("100000")] = str(saved["iteration"] + 2)
+    resumed = finish(command(*words))
+    assert f"Starting training from iteration {saved['iteration'] + 1}" in resumed
 
 
 def check_with_pycocotools(output, folder, data_root):

@@ -1,0 +1,77 @@
+"""Ending a training early without losing what it has learned."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopOnSignal(HookBase):
+    """On SIGTERM (preemption) or SIGINT (Ctrl-C): finish the step, save, say how to go on, exit.
+
+    The exit status is the shell's for that signal, 143 or 130. A second signal ends at once. Of
+    several processes it is enough that one gets the signal.
+    """
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._before: dict[int, Any] = {}
+        self._process = os.getpid()
+
+    def before_train(self) -> None:
+        """Take over the signals, for as long as the training lasts."""
+        self._process = os.getpid()
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker that loads data: its trainer ends it
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+        elif self._received:
+            self._restore()
+            signal.raise_signal(number)
+        else:
+            self._received = number
+            logging.getLogger(__name__).warning(
+                f"{signal.Signals(number).name}: finishing this step, then saving. Once more to "
+                "end at once."
+            )
+
+    def after_step(self) -> None:
+        """Stop here, if any process has been told to."""
+        number = self._received
+        if comm.get_world_size() > 1:
+            number = max(comm.all_gather(number))
+        last = self.trainer.iter + 1 >= self.trainer.max_iter  # saved by itself
+        if not number or last:
+            return
+        name = f"model_{self.trainer.iter:07d}"
+        self.trainer.checkpointer.save(name, iteration=self.trainer.iter)
+        comm.synchronize()  # no process ends the others before the file is written
+        if comm.is_main_process():
+            script, *words = sys.argv
+            words = [word for word in words if word != "--resume"]
+            again = shlex.join([script, "--resume", *words])
+            logging.getLogger(__name__).warning(
+                f"{signal.Signals(number).name}: stopped after iteration {self.trainer.iter}, "
+                f"saved as {name}.pth. Go on with: python {again}"
+            )
+        sys.exit(128 + number)
+
+    def after_train(self) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
