@@ -59,7 +59,7 @@ def attend(
     - ``plain``: two matrix products around a softmax. Keeps maps of L x S; can be differentiated
       twice.
     - ``chunked``: see :func:`~dnl_det.layers.chunked_attention.chunked_attention`. Keeps
-      about 1024 x S numbers at a time, two of these in the backward pass, nothing between calls.
+      about 800 x S numbers at a time, two of these in the backward pass, nothing between calls.
     - ``sdpa``: torch's ``scaled_dot_product_attention``, in the value's dtype.
     - ``auto``: ``chunked``, but ``plain`` in traced and exported graphs, and on a GPU where
       ``chunked`` would take all queries at once.

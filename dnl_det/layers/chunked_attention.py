@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-# Rows of the map at once. Fewer make the matrix products slower, more do not stay in the cache.
+# Rows of the map at once. Fewer make the matrix products slower, more of res4's leave the cache.
 ROWS = 800
 
 
