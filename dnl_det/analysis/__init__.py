@@ -2,6 +2,7 @@
 
 from .benchmark import STAGES, benchmark_attention, benchmark_models
 from .correlation import RegionCorrelations, region_correlations
+from .diagnosis import BackboneAlone, Diagnosis
 from .geometry import Frame, Grid
 from .intervals import Mean, mean_over_images
 from .measure import Timing, extra_peak_memory, machine, time_together
@@ -13,8 +14,10 @@ from .statistics import BlockStatistics, block_statistics
 __all__ = [
     "STAGES",
     "AttentionRecord",
+    "BackboneAlone",
     "BlockRecord",
     "BlockStatistics",
+    "Diagnosis",
     "Frame",
     "Grid",
     "Mean",

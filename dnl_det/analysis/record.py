@@ -117,7 +117,8 @@ class BlockRecord:
     @torch.no_grad()
     def output(self, image: int) -> Tensor:
         """The block's output for an image, ``(C, H, W)``, computed again."""
-        result: Tensor = self.block(self._input_of(image))[0]
+        # Not by calling the block: within record_attention, that would be recorded.
+        result: Tensor = self.block.forward(self._input_of(image))[0]
         return result
 
     @property
