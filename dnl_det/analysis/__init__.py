@@ -7,7 +7,13 @@ from .geometry import Frame, Grid
 from .intervals import Mean, mean_over_images
 from .measure import Timing, extra_peak_memory, machine, time_together
 from .multiply_adds import count_multiply_adds
-from .record import AttentionRecord, BlockRecord, QueryAttention, record_attention
+from .record import (
+    AttentionRecord,
+    BlockRecord,
+    QueryAttention,
+    record_attention,
+    short_name,
+)
 from .regions import Regions, category_map, regions_at
 from .statistics import BlockStatistics, block_statistics
 
@@ -36,5 +42,6 @@ __all__ = [
     "record_attention",
     "region_correlations",
     "regions_at",
+    "short_name",
     "time_together",
 ]

@@ -211,6 +211,11 @@ def record_attention(
         yield record
 
 
+def short_name(name: str) -> str:
+    """Of a block: ``backbone.bottom_up.res4.4.attention`` is ``res4.4``."""
+    return name.removesuffix(".attention").removeprefix("backbone.").removeprefix("bottom_up.")
+
+
 def _start(
     record: AttentionRecord, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:

@@ -27,7 +27,7 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention
+from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention, short_name
 from ..checkpoint import Checkpointer
 from ..data.check import check_dataset
 from ..data.images import build_mapper
@@ -181,7 +181,7 @@ def _tables(means: Means) -> str:
             for keys in _PANELS.values()
             for key in keys
         ]
-        tables.append(tabulate(rows, ["", *map(_short, beside)], disable_numparse=True))
+        tables.append(tabulate(rows, ["", *map(short_name, beside)], disable_numparse=True))
     return "\n\n".join(tables)
 
 
@@ -191,11 +191,6 @@ def _cell(mean: Mean | None) -> str:
     if mean.low is None or mean.low == mean.high:
         return f"{mean.value:.3f}"
     return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-
-
-def _short(name: str) -> str:
-    """``backbone.bottom_up.res4.4.attention`` is ``res4.4``."""
-    return name.removesuffix(".attention").removeprefix("backbone.").removeprefix("bottom_up.")
 
 
 def _write(file: Path, write: Callable[[Path], Any]) -> None:
@@ -227,7 +222,7 @@ def _plot(means: Means, file: Path) -> None:
                 color = f"C{index % 10}"
                 axes.bar(where, mean.value, width, yerr=error, color=color, capsize=2)
             if title == next(iter(_PANELS)):
-                axes.bar(0, 0, color=f"C{index % 10}", label=_short(name))
+                axes.bar(0, 0, color=f"C{index % 10}", label=short_name(name))
         labels = [key.removesuffix("_distance").replace("_", "\n") for key in keys]
         axes.set_xticks(range(len(keys)), labels)
         axes.set_xlim(-0.5, len(keys) - 0.5)

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    create_ddp_model,
+)
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
@@ -19,6 +25,7 @@ from ..checkpoint import Checkpointer
 from ..data import build_mapper
 from ..evaluation import build_evaluator
 from ..modeling import replace_sync_bn
+from .attention_monitor import AttentionMonitor
 from .optimizer import build_optimizer
 
 
@@ -55,6 +62,14 @@ class Trainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """detectron2's, and in the main process the one that watches attention."""
+        hooks: list[HookBase | None] = super().build_hooks()
+        if comm.is_main_process():
+            # Before the last, which writes what the others have put into the event storage.
+            hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
+        return hooks
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
