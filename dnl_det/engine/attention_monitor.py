@@ -5,6 +5,7 @@ What the numbers mean: docs/DIAGNOSE.md.
 
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,13 +65,24 @@ class AttentionMonitor(HookBase):
         kinds = tuple(BLOCKS.values())
         self._blocks = {n: m for n, m in self._model.named_modules() if isinstance(m, kinds)}
         self._images: list[FixedImage] | None = None
+        self._left_pictures: float | None = None
 
     def before_train(self) -> None:
         """Start the clock."""
         self.budget.start()
 
+    def before_step(self) -> None:
+        """Count the time that the hook after this one took to compress and write pictures."""
+        if self._left_pictures is not None and not self._pictures_wait():
+            self.budget.add(time.perf_counter() - self._left_pictures)
+        self._left_pictures = None
+
     def after_step(self) -> None:
         """Take a turn where one is due and there is time for it."""
+        self._after_step()
+        self._left_pictures = time.perf_counter() if self._pictures_wait() else None
+
+    def _after_step(self) -> None:
         if not self._times or not self._blocks:
             return
         done = self.trainer.iter + 1
@@ -82,7 +94,8 @@ class AttentionMonitor(HookBase):
             return
         # Until it is known, an image is taken to cost two iterations.
         iteration = self.budget.elapsed / (done - self.trainer.start_iter)
-        if not self.budget.allows(first=2 * IMAGES * iteration):
+        # What it costs to write the last turn's pictures has to be known first.
+        if self._pictures_wait() or not self.budget.allows(first=2 * IMAGES * iteration):
             return
         with self.budget.spend(), undisturbed(self._model):
             if self._images is None:
@@ -120,6 +133,10 @@ class AttentionMonitor(HookBase):
                     storage.put_image(tag, draw_attention(image, block, frame))
         for (quantity, name), values in found.items():
             self._put(quantity, name, sum(values) / len(values))
+
+    def _pictures_wait(self) -> bool:
+        # As detectron2's TensorBoard writer reads it; there is no public access.
+        return bool(self.trainer.storage._vis_data)
 
     def _put(self, quantity: str, block: str, value: float) -> None:
         tag = f"attention/{quantity}/{short_name(block)}"

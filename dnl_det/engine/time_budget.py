@@ -40,6 +40,11 @@ class TimeBudget:
         expected = first if self._last is None else self._last
         return self.spent + expected <= self.share * (self.elapsed + expected)
 
+    def add(self, seconds: float) -> None:
+        """Count something that the last time has caused elsewhere."""
+        self._last = (self._last or 0.0) + seconds
+        self.spent += seconds
+
     @contextmanager
     def spend(self) -> Iterator[None]:
         """Count the time in this context."""

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-# Pixels. Large enough to see what a map lies on.
-_LONG_SIDE = 320
+# Pixels. Large enough to see what a map lies on, small enough for many in a TensorBoard file.
+_LONG_SIDE = 256
 _OPACITY = 0.6
 
 
@@ -19,14 +19,15 @@ def draw_maps(
         point: x and y in the image, marked by a ring in the first.
 
     Returns:
-        RGB uint8, the longer side of each at most 320 pixels.
+        RGB uint8, the longer side of each 256 pixels.
     """
-    scale = min(1.0, _LONG_SIDE / max(image.shape[:2]))
+    scale = _LONG_SIDE / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(image, size, interpolation=how)
     panels = []
     for values in maps:
-        shrunk = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(values.astype(np.float32), size, interpolation=how)
         levels = (255 * shrunk / max(float(shrunk.max()), 1e-30)).round().astype(np.uint8)
         colors = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, :, ::-1]  # from BGR
         panels.append(cv2.addWeighted(small, 1 - _OPACITY, colors, _OPACITY, 0))

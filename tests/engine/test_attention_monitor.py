@@ -26,10 +26,12 @@ def config(root, tiny, output, *overrides, name="disentangled"):
 
 
 def train(cfg):
-    """A training without its evaluation, which would hide what the hook does."""
+    """A training without its evaluation, which would hide what the hook does; writes every step."""
     seed_all_rng(1)
     trainer = Trainer(cfg)
     trainer._hooks = [h for h in trainer._hooks if type(h).__name__ != "EvalHook"]
+    if type(trainer._hooks[-1]).__name__ == "PeriodicWriter":
+        trainer._hooks[-1]._period = 1
     trainer.train()
     return trainer
 
@@ -66,7 +68,7 @@ def test_tensorboard_gets_scalars_and_pictures(root, shapes, tiny, tmp_path):
             tag = f"attention/image{index}/{block}"
             assert [event.step for event in found.Images(tag)] == [0, 1, 2]
             picture = found.Images(tag)[0]
-            assert (picture.width, picture.height) == (256, 128)  # two maps of 128 x 128
+            assert (picture.width, picture.height) == (512, 256)  # two maps
     assert "attention/image0/detections" in pictures
     assert "attention/image1/detections" in pictures
 
@@ -115,44 +117,57 @@ def test_modes_and_random_numbers_are_put_back():
     assert (random.random(), np.random.rand(), torch.rand(1)) == expected
 
 
-def test_by_default_it_takes_two_per_cent_at_most(root, shapes, tiny, tmp_path):
-    """Turns cost more than iterations here, so that most have to be left out."""
+def test_by_default_a_short_training_has_gamma_alone(root, shapes, tiny, tmp_path):
+    """Two images may take 2 % of the time only where it is that of 200 iterations or so."""
     trainer = train(config(root, tiny, tmp_path / "run", "SOLVER.MAX_ITER", "40"))
     monitor = monitor_of(trainer)
-    assert monitor.turns <= 1
-    assert monitor.budget.share == 0.02
-    assert "attention/gamma/res4.5" in events(tmp_path / "run").Tags()["scalars"]
+    assert (monitor.turns, monitor.budget.share) == (0, 0.02)
+    gammas = events(tmp_path / "run").Scalars("attention/gamma/res4.5")
+    assert [event.step for event in gammas] == [19, 39]
 
 
 def test_turns_that_would_exceed_the_share_are_left_out(root, shapes, tiny, tmp_path, monkeypatch):
-    share = 0.25
-    keys = ("MODEL.DNL.MONITOR_TIMES", "100", "MODEL.DNL.MONITOR_SHARE", str(share))
-    cfg = config(root, tiny, tmp_path / "run", *keys)
-    taken = []
+    """On a clock of its own: an iteration takes 1 s, a turn 2 s, and writing its pictures 3 s."""
 
-    def turn(self, images):
-        taken.append(self.trainer.iter)
-        time.sleep(0.02)
-
-    monkeypatch.setattr(AttentionMonitor, "_take_turn", turn)
-    monitor = AttentionMonitor(cfg, Trainer.build_model(cfg))
-    monitor._images = []
+    class Clock:
+        now = 0.0
 
     class Storage:
+        _vis_data = []
+
         def put_scalar(self, *args, **kwargs):
             pass
 
     class Loop:
-        iter, start_iter, max_iter, storage = 0, 0, 100, Storage()
+        iter, start_iter, max_iter, storage = 0, 0, 2000, Storage()
 
+    def turn(self, images):
+        taken.append(Loop.iter)
+        Storage._vis_data.append("a picture")
+        Clock.now += 2
+
+    taken = []
+    monkeypatch.setattr(time, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr(AttentionMonitor, "_take_turn", turn)
+    keys = ("MODEL.DNL.MONITOR_TIMES", "400")
+    cfg = config(root, tiny, tmp_path / "run", *keys)
+    monitor = AttentionMonitor(cfg, Trainer.build_model(cfg))
+    monitor._images = []
     monitor.trainer = Loop
     monitor.before_train()
-    for Loop.iter in range(100):
-        time.sleep(0.005)
+    for Loop.iter in range(2000):
+        monitor.before_step()
+        Clock.now += 1
         monitor.after_step()
-    # A turn takes as long as 4 iterations: a quarter of the time is one turn in 12.
-    assert 4 <= len(taken) <= 9
-    assert monitor.budget.spent / monitor.budget.elapsed == pytest.approx(share, rel=0.25)
+        if Loop.iter % 20 == 19 and Storage._vis_data:
+            Clock.now += 3
+            Storage._vis_data.clear()
+    monitor.before_step()
+    # The first as soon as 4 iterations are 2 %, then one for every 250 s of the clock.
+    assert taken[0] == 199
+    assert len(taken) == 2000 // 250
+    assert monitor.budget.spent == 5 * len(taken)
+    assert monitor.budget.spent <= 0.02 * monitor.budget.elapsed
 
 
 def test_without_test_data_there_is_gamma_alone(root, shapes, tiny, tmp_path):

@@ -57,3 +57,17 @@ def test_the_time_counts_from_the_start_and_of_failures_too(clock):
     with pytest.raises(RuntimeError):
         fail()
     assert (budget.spent, budget.elapsed) == (2, 2)
+
+
+def test_what_is_caused_elsewhere_counts_too(clock):
+    budget = TimeBudget(0.1)
+    budget.start()
+    clock.now += 89
+    with budget.spend():
+        clock.now += 3
+    clock.now += 2
+    budget.add(2)
+    assert budget.spent == 5
+    assert not budget.allows(first=0)  # 10 s would be over a tenth of 99 s
+    clock.now += 1
+    assert budget.allows(first=0)
