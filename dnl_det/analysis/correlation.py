@@ -47,7 +47,7 @@ def region_correlations(
     band: float = 1.0,
     queries: int = QUERIES,
     generator: torch.Generator | None = None,
-    budget: int = BUDGET,
+    budget: int = 4 * BUDGET,
 ) -> RegionCorrelations | None:
     """What a recorded block's terms have to do with the categories of an image.
 

@@ -66,7 +66,7 @@ def block_statistics(
     *,
     queries: Sequence[int] | Tensor | None = None,
     generator: torch.Generator | None = None,
-    budget: int = BUDGET,
+    budget: int = 4 * BUDGET,
 ) -> BlockStatistics:
     """The statistics of a recorded block on one image.
 

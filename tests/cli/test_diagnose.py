@@ -73,6 +73,25 @@ def test_numbers_are_means_over_the_images(root, shapes, model, weights, tiny, t
     assert "leave out" not in table
 
 
+@torch.no_grad()
+def test_what_a_block_has_not_is_a_dash(root, shapes, tiny, tmp_path, capsys):
+    torch.manual_seed(0)
+    keys = ["MODEL.DNL.BLOCK", "gc", "MODEL.DNL.RES3", "[]", "MODEL.DEVICE", "cpu"]
+    model = build_model(load_config(str(root / CONFIG), [*tiny, *keys]))
+    torch.nn.init.normal_(model.backbone.bottom_up.res4[5].attention.channel_add_conv[-1].weight)
+    Checkpointer(model, str(tmp_path)).save("gc")
+    one = ("--images", "1")
+    found = diagnose(root, tmp_path / "gc.pth", tiny, tmp_path / "out", *one, keys=keys)
+    ((name, block),) = found["blocks"].items()
+    assert name == "backbone.bottom_up.res4.5.attention"
+    assert block["pairwise_category"] is block["gamma"] is None
+    assert block["context_distance"]["value"] == pytest.approx(0, abs=1e-6)
+    assert block["unary_boundary"]["low"] is None  # of one image
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["pairwise", "category", "-"] in lines
+    assert ["unary", "boundary", f"{block['unary_boundary']['value']:.3f}"] in lines
+
+
 def test_own_data_some_without_masks(root, shapes, weights, tiny, tmp_path, capsys):
     content = json.loads((shapes / "annotations/instances_val.json").read_text())
     first, second = (image["id"] for image in content["images"][:2])
