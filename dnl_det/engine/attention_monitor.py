@@ -66,6 +66,7 @@ class AttentionMonitor(HookBase):
         self._blocks = {n: m for n, m in self._model.named_modules() if isinstance(m, kinds)}
         self._images: list[FixedImage] | None = None
         self._left_pictures: float | None = None
+        self._failed = False
 
     def before_train(self) -> None:
         """Start the clock."""
@@ -79,10 +80,10 @@ class AttentionMonitor(HookBase):
 
     def after_step(self) -> None:
         """Take a turn where one is due and there is time for it."""
-        self._after_step()
+        self._watch()
         self._left_pictures = time.perf_counter() if self._pictures_wait() else None
 
-    def _after_step(self) -> None:
+    def _watch(self) -> None:
         if not self._times or not self._blocks:
             return
         done = self.trainer.iter + 1
@@ -90,27 +91,27 @@ class AttentionMonitor(HookBase):
             for name, block in self._blocks.items():
                 if (gamma := getattr(block, "gamma", None)) is not None:
                     self._put("gamma", name, gamma.item())
-        if done % max(1, self.trainer.max_iter // self._times):
+        if self._failed or done % max(1, self.trainer.max_iter // self._times):
             return
         # Until it is known, an image is taken to cost two iterations.
         iteration = self.budget.elapsed / (done - self.trainer.start_iter)
         # What it costs to write the last turn's pictures has to be known first.
         if self._pictures_wait() or not self.budget.allows(first=2 * IMAGES * iteration):
             return
-        with self.budget.spend(), undisturbed(self._model):
-            if self._images is None:
-                self._images = self._choose_images()
-            self._take_turn(self._images)
+        try:
+            with self.budget.spend(), undisturbed(self._model):
+                if self._images is None:
+                    self._images = choose_fixed_images(self._cfg, IMAGES)
+                self._take_turn(self._images)
+        except Exception:  # what only watches must not end a training
+            logging.getLogger(__name__).exception(
+                "Attention is not watched any more, but for gamma; the training goes on."
+            )
+            self._failed = True
+            return
         self.turns += 1
         share = self.budget.spent / self.budget.elapsed
         self.trainer.storage.put_scalar("attention/time_share", share, smoothing_hint=False)
-
-    def _choose_images(self) -> list[FixedImage]:
-        try:
-            return choose_fixed_images(self._cfg, IMAGES)
-        except OSError as error:  # what is only watched must not end a training
-            logging.getLogger(__name__).warning(f"No images to watch attention in: {error}")
-            return []
 
     @torch.no_grad()
     def _take_turn(self, images: list[FixedImage]) -> None:

@@ -179,17 +179,23 @@ def test_without_test_data_there_is_gamma_alone(root, shapes, tiny, tmp_path):
     assert not found["images"]
 
 
-def test_a_missing_image_does_not_end_the_training(root, shapes, tiny, tmp_path, caplog):
-    cfg = config(root, tiny, tmp_path / "run", *ALWAYS, "SOLVER.MAX_ITER", "1")
-    files = sorted((shapes / "val").iterdir())
-    hidden = [file.rename(tmp_path / file.name) for file in files]
-    try:
-        trainer = train(cfg)
-    finally:
-        for file, home in zip(hidden, files, strict=True):
-            file.rename(home)
-    assert monitor_of(trainer).turns == 1
-    assert "No images to watch attention in" in caplog.text
+def test_a_failure_does_not_end_the_training(root, shapes, tiny, tmp_path, caplog, monkeypatch):
+    calls = []
+
+    def fail(self, images):
+        calls.append(len(images))
+        self._model.eval()
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(AttentionMonitor, "_take_turn", fail)
+    trainer = train(config(root, tiny, tmp_path / "run", *ALWAYS, "SOLVER.MAX_ITER", "3"))
+    assert trainer.iter == 3
+    assert calls == [2]
+    assert monitor_of(trainer).turns == 0
+    assert "Attention is not watched any more" in caplog.text
+    assert "out of memory" in caplog.text
+    assert trainer.model.training
+    assert "attention/gamma/res4.5" in events(tmp_path / "run").Tags()["scalars"]
 
 
 @pytest.mark.parametrize("name", ["baseline", "gc", "nl"])
