@@ -55,6 +55,12 @@ def _dnl_defaults() -> CN:
     # instead of being kept: less memory, more time. Attention or not.
     dnl.CHECKPOINT = []
 
+    # How often in a training, evenly, the attention's statistics and maps of two fixed images of
+    # DATASETS.TEST go to TensorBoard; 0 for never. A turn is left out where it would bring the
+    # whole above MONITOR_SHARE of the training's time.
+    dnl.MONITOR_TIMES = 20
+    dnl.MONITOR_SHARE = 0.02
+
     # Of "dnl": "disentangled" is the paper's block. The others are its ablation: "joint"
     # (self-attention), "pairwise" and "unary" alone, "add_shared" (their sum, one key for both).
     dnl.MODE = "disentangled"

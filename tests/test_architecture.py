@@ -14,7 +14,7 @@ KNOWS = {
     "data": ABOVE_LAYERS | {"mmdet1"},
     "evaluation": ABOVE_LAYERS,
     "analysis": ABOVE_LAYERS,
-    "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation"},
+    "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation", "analysis"},
     "cli": {
         "config",
         "layers",

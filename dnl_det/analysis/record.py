@@ -117,7 +117,8 @@ class BlockRecord:
     @torch.no_grad()
     def output(self, image: int) -> Tensor:
         """The block's output for an image, ``(C, H, W)``, computed again."""
-        result: Tensor = self.block(self._input_of(image))[0]
+        # Not by calling the block: within record_attention, that would be recorded.
+        result: Tensor = self.block.forward(self._input_of(image))[0]
         return result
 
     @property
@@ -208,6 +209,11 @@ def record_attention(
             keep = partial(_keep, record, name, known.get(name))
             hooks.callback(block.register_forward_pre_hook(keep).remove)
         yield record
+
+
+def short_name(name: str) -> str:
+    """Of a block: ``backbone.bottom_up.res4.4.attention`` is ``res4.4``."""
+    return name.removesuffix(".attention").removeprefix("backbone.").removeprefix("bottom_up.")
 
 
 def _start(

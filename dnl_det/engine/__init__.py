@@ -1,5 +1,6 @@
 """Training: the command line, the trainer and the optimizer."""
 
+from .attention_monitor import AttentionMonitor
 from .command_line import (
     argument_parser,
     drop_expectations_unless_trained,
@@ -14,6 +15,7 @@ from .predictor import Predictor
 from .trainer import Trainer
 
 __all__ = [
+    "AttentionMonitor",
     "Predictor",
     "Trainer",
     "argument_parser",

@@ -39,6 +39,8 @@ _HARMLESS = (
     "TEST.EVAL_PERIOD",
     "SOLVER.CHECKPOINT_PERIOD",
     "VIS_PERIOD",
+    "MODEL.DNL.MONITOR_TIMES",
+    "MODEL.DNL.MONITOR_SHARE",
     "CUDNN_BENCHMARK",
 )
 # Keys that say how long and how fast to train; see _respect_given_schedule.

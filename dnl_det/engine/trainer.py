@@ -26,6 +26,7 @@ from ..checkpoint import Checkpointer
 from ..data import build_mapper
 from ..evaluation import build_evaluator
 from ..modeling import replace_sync_bn
+from .attention_monitor import AttentionMonitor
 from .optimizer import build_optimizer
 from .stopping import StopOnSignal
 
@@ -64,12 +65,15 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
-    def build_hooks(self) -> list[HookBase]:
-        """detectron2's, and what saves when a signal ends the training."""
-        hooks: list[HookBase] = super().build_hooks()
+    def build_hooks(self) -> list[HookBase | None]:
+        """detectron2's, what saves when a signal ends the training, and what watches attention."""
+        hooks: list[HookBase | None] = super().build_hooks()
         # Before the evaluation, which at the end a signal may interrupt: all is saved by then.
         index = next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
         hooks.insert(index, StopOnSignal())
+        if comm.is_main_process():
+            # Before the last, which writes what the others have put into the event storage.
+            hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
         return hooks
 
     @classmethod

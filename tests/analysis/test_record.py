@@ -135,6 +135,15 @@ def test_every_block_combines_to_what_it_weights_its_values_with(block, keys, ba
     torch.testing.assert_close(x + context, output, rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_an_output_computed_again_is_not_recorded(detector, batch):
+    with record_attention(detector) as record:
+        detector(batch)
+        kept = record[RES4].input
+        record[RES4].output(1)
+        assert record[RES4].input is kept
+
+
 def test_a_large_map_has_to_be_asked_for(detector, batch):
     with torch.no_grad(), record_attention(detector) as record:
         detector(batch)
