@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("benchmark", "convert", "predict", "shapes")
+COMMANDS = ("benchmark", "convert", "explore", "predict", "shapes")
 
 
 def build_parser() -> argparse.ArgumentParser:

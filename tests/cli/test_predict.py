@@ -87,7 +87,7 @@ def test_a_bad_image_is_named_and_nothing_written(root, weights, tiny, tmp_path,
 
 
 def test_without_the_data_classes_have_numbers(tmp_path, caplog):
-    from dnl_det.cli.predict import class_metadata
+    from dnl_det.cli.inputs import class_metadata
 
     cfg = get_cfg()
     cfg.DATASETS.TEST = ()
