@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.structures import Instances
-from detectron2.utils.colormap import colormap
+from matplotlib.colors import hsv_to_rgb, to_hex
 
 # Below this score a detection is not in the page, and not more than so many are.
 LOWEST_SCORE = 0.05
@@ -34,7 +34,6 @@ def describe_detections(
     found = instances.to("cpu")
     found = found[found.scores >= LOWEST_SCORE]
     found = found[found.scores.argsort(descending=True)[:MOST]]
-    colours = colormap(rgb=True).astype(int)
     masks = found.pred_masks.numpy() if found.has("pred_masks") else None
     described = []
     for index, (box, score, kind) in enumerate(
@@ -46,12 +45,11 @@ def describe_detections(
         )
     ):
         known = kind < len(class_names)
-        red, green, blue = colours[kind % len(colours)]
         described.append(
             {
                 "label": class_names[kind] if known else f"class {kind + 1}",
                 "score": round(score, 4),
-                "colour": f"#{red:02x}{green:02x}{blue:02x}",
+                "colour": _colour(kind),
                 "box": [round(side, 1) for side in box],
                 "rings": [] if masks is None else mask_rings(masks[index], longest_side),
             }
@@ -67,3 +65,9 @@ def mask_rings(mask: np.ndarray, longest_side: int) -> list[list[float]]:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     simple = [cv2.approxPolyDP(c, longest_side * _TOLERANCE, closed=True) for c in contours]
     return [(ring.reshape(-1) + 0.5).tolist() for ring in simple if len(ring) > 2]
+
+
+def _colour(kind: int) -> str:
+    """Of a class: bright, and far in hue from those of the classes before it."""
+    golden = (5**0.5 - 1) / 2
+    return to_hex(hsv_to_rgb((kind * golden % 1, 0.75 if kind % 2 else 0.55, 1.0)))

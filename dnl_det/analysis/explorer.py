@@ -29,7 +29,7 @@ from .record import AttentionRecord, BlockRecord
 from .statistics import block_statistics
 
 # Bytes of all maps in a page, encoded.
-PAGE_BUDGET = 5_000_000
+PAGE_BUDGET = 6_000_000
 # Pixels of the longest side of the picture in the page.
 LONGEST_SIDE = 1600
 # What marks a page as ours, so that nothing else is overwritten.

@@ -6,20 +6,21 @@ S: key positions of a block.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from detectron2.structures import Instances
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from .geometry import Frame
-from .record import BlockRecord
+from .record import BlockRecord, QueryAttention
 
-TITLES = {"joint": "joint", "pairwise": "pairwise", "unary": "unary"}
 _POINTS = 2
 _DPI = 200
-_WIDTH = 2.1  # inches of a panel
+_ALPHA = 0.75  # of a map over the picture
+_WIDTH, _GAP, _HEAD = 2.1, 0.05, 0.24  # inches: of a panel, between panels, of the titles
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class _Row:
 class AttentionFigure:
     """Rows are images and query points; columns the image, then joint, pairwise and unary.
 
-    ``joint`` is what the block weights its values with, ``gamma * pairwise + unary``; of a block
-    that does not split its attention, it is that. Each map is coloured from 0, or its lowest weight
-    where there are negative ones, to its highest.
+    ``joint`` is what the block weights its values with, ``gamma * pairwise + unary``, or the one
+    term of a block that does not split it. Each map is coloured from 0 to its highest weight; a
+    column with negative ones from blue over white, 0, to red.
 
     Args:
-        name: of the block, for the title.
+        name: of the block, the title of the first column.
     """
 
     def __init__(self, name: str):
@@ -61,15 +62,9 @@ class AttentionFigure:
         """
         where = frame.to_network(torch.tensor(points, dtype=torch.float64))
         attention = block.attention(0, block.grid.nearest(where))
-        columns: dict[str, Any] = {"joint": attention.combined}
-        if attention.pairwise is not None and attention.unary is not None:
-            columns["pairwise"] = attention.pairwise
-        if attention.unary is not None:
-            columns["unary"] = attention.unary.expand(len(points), -1)
-            if attention.pairwise is None:
-                del columns["joint"]
+        columns = _columns(block, attention)
         maps = {
-            name: block.key_grid.to_image(weights.float().cpu(), frame).numpy()
+            name: block.key_grid.to_image(weights.expand(len(points), -1), frame).numpy()
             for name, weights in columns.items()
         }
         for index, point in enumerate(points):
@@ -78,26 +73,22 @@ class AttentionFigure:
     def draw(self) -> Figure:
         """The figure, of matplotlib."""
         columns = list(self._rows[0].maps)
-        heights = [row.image.shape[0] / row.image.shape[1] for row in self._rows]
-        size = (_WIDTH * (1 + len(columns)), _WIDTH * sum(heights) + 0.25 * len(heights) + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(len(heights), 1 + len(columns), height_ratios=heights, squeeze=False)
-        for row, line in zip(self._rows, axes, strict=True):
-            for axis in line:
+        heights = [_WIDTH * row.image.shape[0] / row.image.shape[1] for row in self._rows]
+        width = (1 + len(columns)) * (_WIDTH + _GAP) - _GAP
+        height = sum(heights) + _GAP * (len(heights) - 1) + _HEAD
+        figure = Figure(figsize=(width, height))
+        # One kind of colours a column, so that its rows can be compared.
+        signed = {name for name in columns if any(row.maps[name].min() < 0 for row in self._rows)}
+        top = height - _HEAD
+        for number, (row, size) in enumerate(zip(self._rows, heights, strict=True)):
+            for index, name in enumerate([self.name, *columns]):
+                corner = index * (_WIDTH + _GAP) / width, (top - size) / height
+                axis = figure.add_axes((*corner, _WIDTH / width, size / height))
                 axis.set_axis_off()
-            line[0].imshow(row.image)
-            for axis, name in zip(line[1:], columns, strict=True):
-                weights = row.maps[name]
-                low = min(float(weights.min()), 0.0)
-                axis.imshow(row.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-                axis.imshow(weights, cmap="viridis", vmin=low, vmax=weights.max(), alpha=0.75)
-            for axis in line:
-                axis.plot(*row.point, "o", ms=5, mfc="none", mec="black", mew=2.4)
-                axis.plot(*row.point, "o", ms=5, mfc="none", mec="white", mew=1.2)
-        axes[0, 0].set_title("query", fontsize=9)
-        for axis, name in zip(axes[0, 1:], columns, strict=True):
-            axis.set_title(name, fontsize=9)
-        figure.suptitle(self.name, fontsize=9)
+                _draw_panel(axis, row, row.maps.get(name), name in signed)
+                if number == 0:
+                    axis.set_title(name, fontsize=9, pad=4)
+            top -= size + _GAP
         return figure
 
     def png(self) -> bytes:
@@ -105,6 +96,29 @@ class AttentionFigure:
         buffer = io.BytesIO()
         self.draw().savefig(buffer, format="png", dpi=_DPI)
         return buffer.getvalue()
+
+
+def _columns(block: BlockRecord, attention: QueryAttention) -> dict[str, Tensor]:
+    """Weights ``(Q, S)`` or ``(S,)`` by title, float32 on the CPU."""
+    pairwise, unary = attention.pairwise, attention.unary
+    columns = {"pairwise": pairwise, "unary": unary}
+    if pairwise is not None and unary is not None:
+        columns = {"joint": attention.combined, **columns}
+    elif pairwise is not None and getattr(block.block, "mode", None) != "pairwise":
+        columns = {"joint": pairwise}
+    return {name: w.float().cpu() for name, w in columns.items() if w is not None}
+
+
+def _draw_panel(axis: Axes, row: _Row, weights: np.ndarray | None, signed: bool) -> None:
+    if weights is None:
+        axis.imshow(row.image, aspect="auto")
+    else:
+        high = float(np.abs(weights).max())
+        low, colours = (-high, "RdBu_r") if signed else (0.0, "magma")
+        axis.imshow(row.image.mean(axis=2), cmap="gray", vmin=0, vmax=255, aspect="auto")
+        axis.imshow(weights, cmap=colours, vmin=low, vmax=high, alpha=_ALPHA, aspect="auto")
+    for colour, width in (("black", 2.4), ("white", 1.2)):
+        axis.plot(*row.point, "o", ms=5, mfc="none", mec=colour, mew=width)
 
 
 def default_points(instances: Instances | None, size: tuple[int, int]) -> list[tuple[float, float]]:

@@ -144,12 +144,12 @@ def crop(grid: Grid, frame: Frame) -> Grid:
 def subgrid(grid: Grid, step: int) -> tuple[Grid, tuple[Tensor, Tensor]]:
     """Every ``step``-th position of a grid in both directions, centred; their rows and columns."""
     indices, offsets = [], []
-    for size, stride, offset in zip(
+    for size, spacing, offset in zip(
         (grid.height, grid.width), grid.stride, grid.offset, strict=True
     ):
         start = (size - 1) % step // 2
         indices.append(torch.arange(start, size, step))
-        offsets.append(offset + start * stride)
+        offsets.append(offset + start * spacing)
     height, width = (len(i) for i in indices)
     stride = (grid.stride[0] * step, grid.stride[1] * step)
     return Grid(height, width, stride, (offsets[0], offsets[1])), (indices[0], indices[1])

@@ -13,7 +13,7 @@ const LIMITS = {
   colours: Object.keys(tables).filter((name) => name !== DIVERGING),
 };
 const DEFAULTS = {
-  block: LIMITS.blocks.at(-1), x: image.width / 2, y: image.height / 2,
+  block: LIMITS.blocks[0], x: image.width / 2, y: image.height / 2,
   terms: [...TERMS], over: "none", scale: "root", range: "map", colours: LIMITS.colours[0], opacity: 0.8, smooth: true,
   threshold: content.threshold, boxes: true, masks: true, labels: true, theme: "system",
 };
@@ -73,7 +73,7 @@ function drawMaps() {
     let high = highest[term];
     if (state.range === "shared") high = Math.max(...Object.values(highest));
     if (state.range === "block") high = block.bound(term);
-    const signed = values[term].some((weight) => weight < 0);
+    const signed = block.mayBeNegative(term);
     const scale = new Scale(state.scale, high, signed);
     const colours = signed ? DIVERGING : state.colours;
     const draw = (heat) => heat.draw(block, frame, values[term], scale, tables[colours], state.smooth);
@@ -158,7 +158,7 @@ async function render() {
 function setTheme() {
   if (state.theme === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = state.theme;
-  byId("theme").textContent = `Theme: ${state.theme}`;
+  byId("theme").replaceChildren(element("span", { class: "long", text: "Theme: " }), state.theme);
 }
 
 // ---- changing

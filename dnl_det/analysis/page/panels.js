@@ -2,8 +2,8 @@
 
 const ABOUT_TERMS = {
   pairwise: "of this query",
-  unary: "the same for all queries",
-  combined: "what values are weighted with",
+  unary: "of all queries",
+  combined: "\u03b3 \u00d7 pairwise + unary",
 };
 
 // Keys of BlockStatistics (dnl_det/analysis/statistics.py): what they are, and what they mean.
@@ -72,6 +72,7 @@ function describeBlock(block) {
   const kind = block.kind === "dnl" ? `DNL, ${block.mode}` : block.kind.toUpperCase() + (block.mode ? `, ${block.mode}` : "");
   const words = [kind, `${block.positions[0]} \u00d7 ${block.positions[1]} positions, stride ${block.stride}`];
   if (block.hasGamma) words.push(`\u03b3 = ${Number(block.gamma.toPrecision(3))}`);
+  if (!block.unary) words.push("one term, not split: values are weighted with " + (block.hasGamma ? "\u03b3 times it" : "it"));
   if (!block.pairwise) words.push("no pairwise term: every query attends to the same");
   if (block.signed) words.push("dot product without softmax: weights may be negative, sums are free");
   return words.join(" \u00b7 ");

@@ -49,7 +49,12 @@ class Block {
   has(term) {
     if (term === "pairwise") return this.pairwise;
     if (term === "unary") return this.unary !== null;
-    return this.pairwise && (this.unary !== null || this.hasGamma);
+    return this.pairwise && this.unary !== null;
+  }
+
+  // Whether a term's weights may be negative.
+  mayBeNegative(term) {
+    return this.signed || (term === "combined" && this.gamma < 0);
   }
 
   get ready() {
