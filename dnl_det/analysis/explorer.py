@@ -29,7 +29,7 @@ from .record import AttentionRecord, BlockRecord
 from .statistics import block_statistics
 
 # Bytes of all maps in a page, encoded.
-PAGE_BUDGET = 6_000_000
+PAGE_BUDGET = 4_500_000
 # Pixels of the longest side of the picture in the page.
 LONGEST_SIDE = 1600
 # What marks a page as ours, so that nothing else is overwritten.
@@ -64,7 +64,7 @@ def explore_image(
         model: a line about the model.
         threshold: the lowest score drawn at first; the page has a slider.
         budget: bytes that the maps of all blocks take at most. A block whose maps are larger has
-            only every second, third, ... query in each direction.
+            only every second, third, ... query across and down.
 
     Returns:
         HTML.

@@ -6,7 +6,7 @@ H, W: height and width of a feature map, S: key positions, Q: recorded queries.
 import base64
 import zlib
 from dataclasses import dataclass, replace
-from math import ceil, floor
+from math import ceil
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ class QueryMaps:
     """Attention of a block's queries on one image, without what lies in its padding.
 
     Attributes:
-        queries: where the Q queries lie: every ``step``-th position of the feature map.
+        queries: where the Q queries lie: every ``step[0]``-th position of the feature map down, and
+            every ``step[1]``-th across.
         keys: where the S keys lie; each is the mean of ``pool`` x ``pool`` of them.
         step, pool: see above; 1 where nothing is left out.
         codes: ``(Q, S)`` uint8, see :func:`quantise`, or None where there is no pairwise term.
@@ -44,7 +45,7 @@ class QueryMaps:
 
     queries: Grid
     keys: Grid
-    step: int
+    step: tuple[int, int]
     pool: int
     codes: np.ndarray | None
     maxima: np.ndarray
@@ -81,19 +82,24 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
     rest = (shown.grid, unary, unary_inside)
     if first.pairwise is None:
         none = np.zeros(0, np.float32)
-        return QueryMaps(whole, rest[0], 1, shown.pool, None, none, none, none, False, *rest[1:])
+        return QueryMaps(
+            whole, rest[0], (1, 1), shown.pool, None, none, none, none, False, *rest[1:]
+        )
 
     positions = whole.height * whole.width
-    sample = _rows(block, image, shown, _flat(block, subgrid(whole, _step_for(whole, _SAMPLE))[1]))
+    sample = _rows(
+        block, image, shown, _flat(block, subgrid(whole, _steps(_first_steps(whole, _SAMPLE)))[1])
+    )
     a_row = len(_deflate(sample[0])) / len(sample[0])
     # Neighbours compress a little better than the sample: 6 % for most, found by trying.
-    step = _step_for(whole, min(1.1 * budget / a_row, positions))
+    number = _first_steps(whole, min(1.1 * budget / a_row, positions))
     while True:
+        step = _steps(number)
         queries, index = subgrid(whole, step)
         codes, maxima, inside, spread, signed = _rows(block, image, shown, _flat(block, index))
-        if len(_deflate(codes)) <= budget or queries.height * queries.width == 1:
+        if len(_deflate(codes)) <= budget or len(codes) == 1:
             break
-        step += 1
+        number += 1
     return QueryMaps(
         queries,
         shown.grid,
@@ -142,17 +148,17 @@ def crop(grid: Grid, frame: Frame) -> Grid:
     return replace(grid, height=max(height, 1), width=max(width, 1))
 
 
-def subgrid(grid: Grid, step: int) -> tuple[Grid, tuple[Tensor, Tensor]]:
-    """Every ``step``-th position of a grid in both directions, centred; their rows and columns."""
+def subgrid(grid: Grid, step: tuple[int, int]) -> tuple[Grid, tuple[Tensor, Tensor]]:
+    """Every ``step``-th position of a grid down and across, centred; their rows and columns."""
     indices, offsets = [], []
-    for size, spacing, offset in zip(
-        (grid.height, grid.width), grid.stride, grid.offset, strict=True
+    for size, by, spacing, offset in zip(
+        (grid.height, grid.width), step, grid.stride, grid.offset, strict=True
     ):
-        start = (size - 1) % step // 2
-        indices.append(torch.arange(start, size, step))
+        start = (size - 1) % by // 2
+        indices.append(torch.arange(start, size, by))
         offsets.append(offset + start * spacing)
     height, width = (len(i) for i in indices)
-    stride = (grid.stride[0] * step, grid.stride[1] * step)
+    stride = (grid.stride[0] * step[0], grid.stride[1] * step[1])
     return Grid(height, width, stride, (offsets[0], offsets[1])), (indices[0], indices[1])
 
 
@@ -220,14 +226,20 @@ def _flat(block: BlockRecord, index: tuple[Tensor, Tensor]) -> Tensor:
     return (rows[:, None] * block.grid.width + columns).flatten()
 
 
-def _step_for(grid: Grid, most: float) -> int:
-    """The smallest step with which a subgrid has at most so many positions, if it can."""
-    step = max(floor((grid.height * grid.width / max(most, 1)) ** 0.5), 1)
-    while step < max(grid.height, grid.width):
-        if ceil(grid.height / step) * ceil(grid.width / step) <= most:
+def _steps(number: int) -> tuple[int, int]:
+    """1 x 1, 1 x 2, 2 x 2, 2 x 3, ...: ever fewer positions down and across."""
+    return 1 + number // 2, 1 + (number + 1) // 2
+
+
+def _first_steps(grid: Grid, most: float) -> int:
+    """The number of the first steps that leave at most so many positions, and one at least."""
+    number = 0
+    while number < 2 * max(grid.height, grid.width):
+        down, across = _steps(number)
+        if ceil(grid.height / down) * ceil(grid.width / across) <= most:
             break
-        step += 1
-    return step
+        number += 1
+    return number
 
 
 def _deflate(codes: np.ndarray) -> str:

@@ -389,7 +389,7 @@ def test_a_page_of_800_x_1333_is_small_and_answers_at_once(browser, tmp_path):
     visit(browser, file, "#block=layers.1")
     assert time.perf_counter() - start < 10
     note = browser.find_element("id", "sampling").text
-    assert "position down and across was recorded" in note
+    assert "were recorded as queries (every second across" in note
     times = []
     for x in range(20, 180, 8):
         hover(browser, x, 60)

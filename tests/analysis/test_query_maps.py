@@ -43,10 +43,11 @@ def test_quantising_loses_less_than_it_says(seed, signed, exponent):
     assert (np.abs(back - rows) <= bound).all()
     small = np.abs(rows) < 0.01 * maxima[:, None]
     assert (np.abs(back - rows)[small] <= (0.11 * bound * np.ones_like(rows))[small]).all()
-    assert np.argmax(np.abs(back[0])) == np.argmax(np.abs(rows[0]))
+    highest = np.argmax(np.abs(rows[0]))
+    assert back[0, highest] == rows[0, highest]
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("step", [(1, 1), (1, 2), (2, 2), (3, 5), (20, 20)])
 def test_a_subgrid_lies_where_its_positions_do(step):
     grid = Grid(10, 13, (4, 8), (0.5, 2.5))
     part, (rows, columns) = subgrid(grid, step)
@@ -80,7 +81,7 @@ def test_the_crop_is_what_lies_inside():
 def test_rows_are_the_attention_of_their_queries(kind, options):
     block = recorded(kind, **options)
     maps = query_maps(block, 0, FRAME, 10**6)
-    assert (maps.step, maps.pool) == (1, 1)
+    assert (maps.step, maps.pool) == ((1, 1), 1)
     assert maps.signed == (options == {"kernel": "dot_product"})
     stored = np.frombuffer(zlib.decompress(base64.b64decode(maps.encoded())), np.uint8)
     values = dequantise(stored.reshape(maps.codes.shape), maps.maxima, maps.signed)
@@ -117,11 +118,10 @@ def test_queries_fit_the_budget():
     block = recorded()
     whole = query_maps(block, 0, FRAME, 10**6)
     assert len(whole.maxima) == 130
-    budget = len(whole.encoded()) // 5
+    budget = len(whole.encoded()) // 3
     maps = query_maps(block, 0, FRAME, budget)
-    assert maps.step > 1
-    # Not fewer than need be: a step less would take more than was given.
-    assert len(maps.encoded()) <= budget < len(whole.encoded()) / (maps.step - 1) ** 2
+    assert maps.step == (2, 2)  # every second across alone leaves a half
+    assert len(maps.encoded()) <= budget
     index = block.grid.nearest(maps.queries.centres())
     rows = block.attention(0, index).pairwise[:, block.grid.inside(FRAME)].numpy()
     np.testing.assert_allclose(maps.maxima, rows.max(1), rtol=1e-5)

@@ -107,7 +107,7 @@ function describeQuery(block, query, values) {
   } else {
     for (const marker of keyMarkers()) marker.hidden = true;
     if (block.pairwise && !block.signed) {
-      words.push(`its pairwise attention spreads as over ${Number(block.spread[index].toPrecision(3))} of ${Math.round(1 / block.uniform)} positions`);
+      words.push(`pairwise attention covers about ${Number(block.spread[index].toPrecision(3))} of ${Math.round(1 / block.uniform)} positions`);
       if (block.inside[index] < 0.9995) words.push(`${percent(block.inside[index])} of it in the picture, the rest in its padding`);
     }
   }

@@ -80,10 +80,11 @@ function describeBlock(block) {
 
 function describeSampling(block) {
   const words = [];
-  if (block.step > 1) {
+  const [down, across] = block.step;
+  if (across > 1) {
     words.push(
-      `Every ${ordinal(block.step)} position down and across was recorded as a query ` +
-      `(${block.queries.height} \u00d7 ${block.queries.width}); the nearest of them is shown.`,
+      `Of the positions, ${block.queries.height} \u00d7 ${block.queries.width} were recorded as queries ` +
+      `(every ${ordinal(across)} across${down > 1 ? `, every ${ordinal(down)} down` : ""}); the nearest of them is shown.`,
     );
   }
   if (block.pool > 1) words.push(`A cell is the mean weight of ${block.pool} \u00d7 ${block.pool} keys.`);
