@@ -36,7 +36,7 @@ LONGEST_SIDE = 1600
 GENERATOR = '<meta name="generator" content="dnl_det explore">'
 # Sequential ones first; the last is for maps that have negative weights.
 _COLOUR_MAPS = ("magma", "viridis", "cividis", "RdBu_r")
-_SCRIPTS = ("geometry", "weights", "colours", "state", "drawing", "panels", "page")
+_SCRIPTS = ("geometry", "weights", "colours", "state", "drawing", "panels", "page", "controls")
 _LOSSLESS = 300_000  # bytes up to which the picture is a PNG
 
 
@@ -89,7 +89,7 @@ def explore_image(
         ],
         "colours": {name: _table(name) for name in _COLOUR_MAPS},
     }
-    return render_page(content, [maps[name].encoded() for name in recorded])
+    return render_page(content, [maps[name].encoded for name in recorded])
 
 
 def render_page(content: Mapping[str, Any], codes: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def render_page(content: Mapping[str, Any], codes: Sequence[str]) -> str:
 
     Args:
         content: what ``page/page.js`` reads, see :func:`explore_image`.
-        codes: of each block, :meth:`QueryMaps.encoded`.
+        codes: of each block, :attr:`QueryMaps.encoded`.
     """
     # In a script element, "</" would end it, and "<!--" change how it is read.
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -131,7 +131,7 @@ def _share_budget(
     for name in sorted(blocks, key=lambda name: blocks[name].key_positions):
         share = budget // (len(blocks) - len(maps))
         maps[name] = query_maps(blocks[name], 0, frame, share)
-        budget -= len(maps[name].encoded())
+        budget -= len(maps[name].encoded)
     return maps
 
 

@@ -6,6 +6,7 @@ H, W: height and width of a feature map, S: key positions, Q: recorded queries.
 import base64
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -55,6 +56,7 @@ class QueryMaps:
     unary: np.ndarray | None
     unary_inside: float
 
+    @cached_property
     def encoded(self) -> str:
         """The codes deflated (zlib) and in base64; empty where there are none."""
         return "" if self.codes is None else _deflate(self.codes)
@@ -67,7 +69,7 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
         block: the record.
         image: index in the batch.
         frame: the image's.
-        budget: bytes that :meth:`QueryMaps.encoded` may take.
+        budget: bytes that :attr:`QueryMaps.encoded` may take.
 
     Raises:
         ValueError: the weights are not finite; or the block is not in a ResNet of detectron2.
@@ -79,7 +81,7 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
     unary, unary_inside = None, 1.0
     if first.unary is not None:
         unary, unary_inside = shown.of(first.unary).numpy(), shown.share(first.unary).item()
-    rest = (shown.grid, unary, unary_inside)
+    rest = (unary, unary_inside)
     if first.pairwise is None:
         none = np.zeros(0, np.float32)
         return QueryMaps(
@@ -96,22 +98,11 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
     while True:
         step = _steps(number)
         queries, index = subgrid(whole, step)
-        codes, maxima, inside, spread, signed = _rows(block, image, shown, _flat(block, index))
-        if len(_deflate(codes)) <= budget or len(codes) == 1:
-            break
+        recorded = _rows(block, image, shown, _flat(block, index))
+        maps = QueryMaps(queries, shown.grid, step, shown.pool, *recorded, *rest)
+        if len(maps.encoded) <= budget or len(maps.maxima) == 1:
+            return maps
         number += 1
-    return QueryMaps(
-        queries,
-        shown.grid,
-        step,
-        shown.pool,
-        codes,
-        maxima,
-        inside,
-        spread,
-        signed,
-        *rest[1:],
-    )
 
 
 def quantise(rows: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:

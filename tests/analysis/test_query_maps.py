@@ -83,7 +83,7 @@ def test_rows_are_the_attention_of_their_queries(kind, options):
     maps = query_maps(block, 0, FRAME, 10**6)
     assert (maps.step, maps.pool) == ((1, 1), 1)
     assert maps.signed == (options == {"kernel": "dot_product"})
-    stored = np.frombuffer(zlib.decompress(base64.b64decode(maps.encoded())), np.uint8)
+    stored = np.frombuffer(zlib.decompress(base64.b64decode(maps.encoded)), np.uint8)
     values = dequantise(stored.reshape(maps.codes.shape), maps.maxima, maps.signed)
 
     queries = block.grid.inside(FRAME).nonzero().squeeze(1)
@@ -109,7 +109,7 @@ def test_without_a_pairwise_term_there_is_one_map():
         block = recorded(kind, **options)
         maps = query_maps(block, 0, FRAME, 10**6)
         assert maps.codes is None
-        assert maps.encoded() == ""
+        assert maps.encoded == ""
         expected = block.attention(0, [0]).unary[block.grid.inside(FRAME)]
         np.testing.assert_array_equal(maps.unary, expected.numpy())
 
@@ -118,10 +118,10 @@ def test_queries_fit_the_budget():
     block = recorded()
     whole = query_maps(block, 0, FRAME, 10**6)
     assert len(whole.maxima) == 130
-    budget = len(whole.encoded()) // 3
+    budget = len(whole.encoded) // 3
     maps = query_maps(block, 0, FRAME, budget)
     assert maps.step == (2, 2)  # every second across alone leaves a half
-    assert len(maps.encoded()) <= budget
+    assert len(maps.encoded) <= budget
     index = block.grid.nearest(maps.queries.centres())
     rows = block.attention(0, index).pairwise[:, block.grid.inside(FRAME)].numpy()
     np.testing.assert_allclose(maps.maxima, rows.max(1), rtol=1e-5)
