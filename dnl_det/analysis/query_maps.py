@@ -85,7 +85,7 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
     if first.pairwise is None:
         none = np.zeros(0, np.float32)
         return QueryMaps(
-            whole, rest[0], (1, 1), shown.pool, None, none, none, none, False, *rest[1:]
+            whole, shown.grid, (1, 1), shown.pool, None, none, none, none, False, *rest
         )
 
     positions = whole.height * whole.width
