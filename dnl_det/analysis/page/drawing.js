@@ -80,11 +80,14 @@ function drawDetections(svg, labels, image, detections, state) {
     }
     if (state.labels) {
       const label = element("span", { text: `${detection.label} ${Math.round(100 * detection.score)}` });
-      label.style.left = `${(100 * clamp(x0, 0, image.width)) / image.width}%`;
+      // Near the right edge it ends where its box does.
+      const atEnd = x0 > 0.7 * image.width;
+      label.style.left = `${(100 * clamp(atEnd ? x1 : x0, 0, image.width)) / image.width}%`;
       label.style.top = `${(100 * clamp(y0, 0, image.height)) / image.height}%`;
       label.style.borderColor = detection.colour;
       // Where there is no room above the box, inside it.
-      if (y0 < image.height * 0.06) label.className = "inside";
+      label.classList.toggle("inside", y0 < image.height * 0.06);
+      label.classList.toggle("at-end", atEnd);
       texts.push(label);
     }
   }
