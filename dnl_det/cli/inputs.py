@@ -83,10 +83,15 @@ def class_metadata(cfg: CfgNode) -> Metadata:
 def unique_stems(files: Sequence[str]) -> list[str]:
     """One name a file; files of the same name in several folders get a number."""
     stems = [Path(file).stem for file in files]
-    return [
-        stem if stems.count(stem) == 1 else f"{stem}_{index + 1}"
-        for index, stem in enumerate(stems)
-    ]
+    names: list[str] = []
+    for number, stem in enumerate(stems, 1):
+        name = stem
+        if stems.count(stem) > 1:
+            name = f"{stem}_{number}"
+            while name in stems:  # a file that is called so itself
+                name += "_"
+        names.append(name)
+    return names
 
 
 def _read(cfg: CfgNode, file: str) -> np.ndarray:

@@ -282,6 +282,13 @@ def test_a_link_restores_the_exact_state(browser, page):
     assert after == before
     assert (after["range"], after["theme"], after["masks"]) == ("shared", "light", False)
 
+    # A link followed within the page.
+    browser.execute_script("location.hash = '#block=layers.3&x=20&y=30&terms=pairwise'")
+    settle(browser)
+    found = state(browser)
+    assert (found["block"], found["x"], found["y"]) == ("layers.3", 20, 30)
+    assert (found["terms"], found["range"]) == (["pairwise"], "map")
+
     # Of a fragment, only what makes sense is taken.
     visit(browser, page[0], "#block=no&x=9999&opacity=7&scale=<b>&terms=unary,none&zoom=1")
     assert state(browser)["terms"] == ["unary"]
@@ -373,6 +380,7 @@ def test_a_block_without_a_pairwise_term_shows_unary_alone(browser, tmp_path):
     np.testing.assert_allclose(shown, weights, atol=1.01 * np.abs(weights).max() / 127)
     legend = browser.find_element("css selector", "#maps .numbers").text.split()
     assert float(legend[0]) == -float(legend[2]) < 0
+    assert browser.find_element("css selector", "#maps h2").text == "Joint"
     assert "may be negative" in browser.find_element("id", "block-text").text
 
 

@@ -1,17 +1,21 @@
 """``python -m dnl_det explore``: pages, figures, and what it refuses."""
 
+import base64
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
 from dnl_det.__main__ import main
+from dnl_det.analysis import record_attention
 from dnl_det.analysis.explorer import GENERATOR
 from dnl_det.checkpoint import Checkpointer
-from dnl_det.engine import load_config
+from dnl_det.data.images import read_image
+from dnl_det.engine import Predictor, load_config
 
 CONFIG = "disentangled"
 
@@ -20,6 +24,8 @@ CONFIG = "disentangled"
 def explore(root, shapes, tiny, tmp_path):
     """Run the command on an untrained detector; images and options are what is given."""
 
+    keys = [*tiny, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+
     def run(*words, config=CONFIG):
         file = root / f"configs/Shapes/{config}.yaml"
         torch.manual_seed(0)
@@ -27,10 +33,10 @@ def explore(root, shapes, tiny, tmp_path):
         cfg.MODEL.DEVICE = "cpu"
         Checkpointer(build_model(cfg), str(tmp_path)).save(config)
         words = [*words, "--config-file", file, "--weights", tmp_path / f"{config}.pth"]
-        words += ["--output", tmp_path / "out", "--opts", *tiny]
-        words += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+        words += ["--output", tmp_path / "out", "--opts", *keys]
         return main(["explore", *map(str, words)])
 
+    run.keys = keys
     return run
 
 
@@ -58,6 +64,24 @@ def test_a_page_an_image(explore, images, tmp_path, capsys):
     assert content["blocks"][0]["module"] == "backbone.bottom_up.res3.3.attention"
     assert content["detections"]
     assert str(files[0]) in capsys.readouterr().out
+
+
+def test_a_page_has_the_attention_of_the_detectors_forward_pass(explore, root, images, tmp_path):
+    explore(images[0])
+    block = content_of(tmp_path / "out" / f"{images[0].stem}.html")["blocks"][0]
+    file = str(root / f"configs/Shapes/{CONFIG}.yaml")
+    cfg = load_config(file, ["MODEL.DEVICE", "cpu", *explore.keys])
+    cfg.MODEL.WEIGHTS = str(tmp_path / f"{CONFIG}.pth")
+    predictor = Predictor(cfg)
+    with record_attention(predictor.model) as record:
+        predictor(read_image(cfg, str(images[0]), "BGR"))
+    attention = record["backbone.bottom_up.res3.3.attention"].attention(0)
+    for key, expected in (
+        ("maxima", attention.pairwise.max(1).values),
+        ("unary", attention.unary),
+    ):
+        found = np.frombuffer(base64.b64decode(block[key]), "<f4")
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
 
 
 def test_figures_a_block(explore, images, tmp_path):

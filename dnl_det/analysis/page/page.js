@@ -123,8 +123,8 @@ async function render() {
   for (const button of document.querySelectorAll("[data-key]")) {
     const current = state[button.dataset.key], value = button.dataset.value;
     const on = Array.isArray(current) ? current.includes(value) : value === undefined ? current : current === value;
-    button.setAttribute("aria-pressed", String(on));
-    if (button.dataset.key === "terms") button.disabled = !block.has(value);
+    button.disabled = button.dataset.key === "terms" && !block.has(value);
+    button.setAttribute("aria-pressed", String(button.dataset.key === "terms" ? shownTerms().includes(value) : on));
   }
   for (const id of ["range", "colours", "opacity", "threshold", "over"]) byId(id).value = state[id];
   byId("smooth").checked = state.smooth;
@@ -132,6 +132,7 @@ async function render() {
   for (const option of byId("over").options) option.disabled = option.value !== "none" && !block.has(option.value);
 
   const terms = shownTerms();
+  for (const term of terms) cards[term].name(block);
   byId("maps").replaceChildren(...terms.map((term) => cards[term].root));
   byId("maps").dataset.count = terms.length;
   byId("overlay").hidden = state.over === "none" || !block.has(state.over);

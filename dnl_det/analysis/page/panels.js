@@ -50,6 +50,13 @@ class MapCard {
     );
   }
 
+  // One term that is not split is the paper's joint attention.
+  name(block) {
+    const joint = this.term === "pairwise" && !block.unary && block.mode !== "pairwise";
+    this.title.textContent = joint ? "joint" : this.term;
+    this.root.setAttribute("aria-label", `${this.title.textContent} attention`);
+  }
+
   describe(scale, table, uniform) {
     this.ramp.style.background = gradient(table);
     const at = scale.unit(uniform);
@@ -65,7 +72,7 @@ class MapCard {
 }
 
 function percent(share) {
-  return `${Number((100 * share).toPrecision(3))} %`;
+  return `${Number((100 * share).toPrecision(3))}\u00a0%`;
 }
 
 function describeBlock(block) {
@@ -120,7 +127,8 @@ function statisticsTables(block, blocks) {
     }
     groups.push(table);
   }
-  const more = `Over ${block.statistics.queries} queries by chance.` + (blocks.length > 1 ? " Small marks: the other blocks." : "");
+  const { queries } = block.statistics;
+  const more = `Over ${queries} queries${queries < 256 ? "" : " by chance"}.` + (blocks.length > 1 ? " Small marks: the other blocks." : "");
   return [...groups, element("p", { class: "muted", text: more })];
 }
 
