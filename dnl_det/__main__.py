@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("benchmark", "convert", "diagnose", "predict", "shapes")
+COMMANDS = ("benchmark", "convert", "diagnose", "explore", "predict", "shapes")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -51,7 +51,9 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, root:
     modules = {str(path.relative_to(root)) for path in (root / "dnl_det").rglob("*.py")}
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert len(modules) > 5
-    assert modules | {"dnl_det/py.typed"} <= packed
+    page = {str(path.relative_to(root)) for path in (root / "dnl_det/analysis/page").iterdir()}
+    assert len(page) > 5
+    assert modules | page | {"dnl_det/py.typed"} <= packed
     assert {name.split("/")[0] for name in packed} == {"dnl_det"}
     licence = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     assert wheel.read(*licence) == (root / "LICENSE").read_bytes()

@@ -193,11 +193,44 @@ def test_make_lists_its_targets_and_names_a_missing_python(root: Path) -> None:
 def test_ci_fails_unless_tests_passed(
     root: Path, tmp_path: Path, pytest_says: str, status: int, passes: bool
 ) -> None:
-    fake = tmp_path / "make"
-    fake.write_text(f'#!/bin/sh\n[ "$1" = lint ] && exit 0\necho "{pytest_says}"\nexit {status}\n')
-    fake.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    result = subprocess.run(
-        ["bash", str(root / ".ci" / "run")], env=environment, capture_output=True, text=True
-    )
+    script = f'[ "$1" = lint ] && exit 0\necho "{pytest_says}"\nexit {status}\n'
+    commands = {"make": script, "chromium": "", "chromedriver": "", "apt-get": "exit 9"}
+    result = run_ci(root, tmp_path, commands)
     assert (result.returncode == 0) is passes
+    assert "chromium" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("user", "apt", "said"),
+    [
+        (0, 'echo "apt-get $*"', "apt-get install -y -qq --no-install-recommends chromium"),
+        (0, "exit 1", "It cannot be installed here"),
+        (1000, "exit 1", "It takes root and apt-get"),
+        (0, None, "It takes root and apt-get"),
+    ],
+)
+def test_ci_installs_the_browser_where_it_can(
+    root: Path, tmp_path: Path, user: int, apt: str | None, said: str
+) -> None:
+    commands = {"make": 'echo "== 1 passed =="', "id": f"echo {user}"}
+    if apt is not None:
+        commands["apt-get"] = apt
+    result = run_ci(root, tmp_path, commands)
+    assert result.returncode == 0, result.stderr
+    assert said in result.stdout
+
+
+def run_ci(root: Path, folder: Path, commands: dict[str, str]) -> subprocess.CompletedProcess:
+    """Run .ci/run where, of what it may install or start, only these commands exist."""
+    for name in ("dirname", "mktemp", "rm", "tee", "grep"):
+        (folder / name).symlink_to(shutil.which(name) or name)
+    for name, script in commands.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    bash = shutil.which("bash") or "bash"
+    return subprocess.run(
+        [bash, str(root / ".ci" / "run")],
+        env={**os.environ, "PATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )

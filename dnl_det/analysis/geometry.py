@@ -35,7 +35,8 @@ class Frame:
 
     def _scale(self, points: Tensor) -> Tensor:
         scale = (self.width / self.original_width, self.height / self.original_height)
-        return points.new_tensor(scale)
+        dtype = torch.promote_types(points.dtype, torch.float32)  # points may be whole pixels
+        return torch.tensor(scale, dtype=dtype, device=points.device)
 
 
 @dataclass(frozen=True)
@@ -110,5 +111,8 @@ class Grid:
 
     def _fractional(self, points: Tensor) -> Tensor:
         """Column and row of x, y ``(..., 2)``, between positions."""
-        offset, stride = points.new_tensor(self.offset[::-1]), points.new_tensor(self.stride[::-1])
-        return (points - offset) / stride
+        dtype = torch.promote_types(points.dtype, torch.float32)
+        points = points.to(dtype)
+        return (points - points.new_tensor(self.offset[::-1])) / points.new_tensor(
+            self.stride[::-1]
+        )

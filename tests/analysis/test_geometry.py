@@ -94,6 +94,13 @@ def test_frames_scale_both_sides_on_their_own():
     assert torch.equal(frame.to_original(frame.to_network(points)), points)
 
 
+def test_whole_pixels_are_points_too():
+    frame, grid = Frame(50, 75, 100, 100), Grid(4, 5, (16, 16))
+    points = torch.tensor([[10, 20], [60, 98]])
+    assert torch.equal(frame.to_network(points), frame.to_network(points.float()))
+    assert torch.equal(grid.nearest(points), grid.nearest(points.float()))
+
+
 def test_to_image_reproduces_a_plane_and_keeps_the_border():
     grid = Grid(5, 7, (8, 8))
     frame = Frame(height=40, width=56, original_height=60, original_width=112)

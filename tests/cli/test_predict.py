@@ -87,7 +87,7 @@ def test_a_bad_image_is_named_and_nothing_written(root, weights, tiny, tmp_path,
 
 
 def test_without_the_data_classes_have_numbers(tmp_path, caplog):
-    from dnl_det.cli.predict import class_metadata
+    from dnl_det.cli.inputs import class_metadata
 
     cfg = get_cfg()
     cfg.DATASETS.TEST = ()
@@ -99,3 +99,10 @@ def test_without_the_data_classes_have_numbers(tmp_path, caplog):
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
     assert class_metadata(cfg).thing_classes == ["class_1", "class_2"]
     assert "its classes are named class_1 to class_2" in caplog.text
+
+
+def test_no_two_names_are_the_same():
+    from dnl_det.cli.inputs import unique_stems
+
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/y.jpg"]) == ["x_1", "x_2", "y"]
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "x_1.jpg"]) == ["x_1_", "x_2", "x_1"]

@@ -1,0 +1,101 @@
+"""What ``predict`` and ``explore`` are given: a trained detector, and image files."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+
+from ..data.images import read_image
+from ..data.own_data import use_own_data
+from ..engine import Predictor, fall_back_to_cpu, load_config
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that was read and checked.
+
+    Attributes:
+        predictor: the detector with its weights.
+        metadata: for ``thing_classes``, see :func:`class_metadata`.
+        files: of the images, as they were given.
+        images: BGR uint8 ``(H, W, 3)``.
+        names: one of its own for each image, the file's without its ending.
+    """
+
+    predictor: Predictor
+    metadata: Metadata
+    files: Sequence[str]
+    images: Sequence[np.ndarray]
+    names: Sequence[str]
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Images, config, weights, overrides and the folder for results."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="a trained checkpoint")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where results are written")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, last: KEY VALUE ..."
+    )
+
+
+def read_inputs(args: argparse.Namespace) -> Inputs:
+    """Read and check all that :func:`add_input_arguments` asks for.
+
+    Raises:
+        ValueError, KeyError, OSError: what is wrong with the config, an image or the weights.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    images = [_read(cfg, file) for file in args.images]
+    cfg.MODEL.WEIGHTS = args.weights
+    fall_back_to_cpu(cfg)
+    metadata = class_metadata(cfg)
+    return Inputs(Predictor(cfg), metadata, args.images, images, unique_stems(args.images))
+
+
+def class_metadata(cfg: CfgNode) -> Metadata:
+    """Class names and ids of the data that a config was trained on, as far as they are known."""
+    try:
+        use_own_data(cfg)
+        names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+        metadata = MetadataCatalog.get(names[0])
+        if not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
+            DatasetCatalog.get(names[0])  # reading the annotations sets it
+        return metadata
+    except (FileNotFoundError, IndexError):
+        count = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        logging.getLogger(__name__).warning(
+            "The data this model was trained on are not here, so its classes are named class_1 "
+            f"to class_{count}."
+        )
+        metadata = Metadata(name="unnamed")
+        metadata.thing_classes = [f"class_{k + 1}" for k in range(count)]
+        metadata.thing_dataset_id_to_contiguous_id = {k + 1: k for k in range(count)}
+        return metadata
+
+
+def unique_stems(files: Sequence[str]) -> list[str]:
+    """One name a file; files of the same name in several folders get a number."""
+    stems = [Path(file).stem for file in files]
+    names: list[str] = []
+    for number, stem in enumerate(stems, 1):
+        name = stem
+        if stems.count(stem) > 1:
+            name = f"{stem}_{number}"
+            while name in stems:  # a file that is called so itself
+                name += "_"
+        names.append(name)
+    return names
+
+
+def _read(cfg: CfgNode, file: str) -> np.ndarray:
+    try:
+        return read_image(cfg, file, "BGR")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"IMAGE: {error}") from error
