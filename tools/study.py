@@ -30,9 +30,9 @@ from dnl_det.engine import exit_on_bad_input
 CONFIG = str(ROOT / "configs/Shapes/Base-Study.yaml")
 OPTIONS = ShapesOptions(
     image_size=64,
-    num_train=20000,
-    num_val=1000,
-    min_objects=1,
+    num_train=10000,
+    num_val=500,
+    min_objects=2,
     max_objects=3,
     min_size=16,
     max_size=22,
@@ -41,11 +41,11 @@ OPTIONS = ShapesOptions(
     beacon_size=10,
     noise=12,
     max_overlap=0.0,
-    tag_share=0.7,
-    beacon_share=0.15,
-    plain_share=0.15,
+    tag_share=0.6,
+    beacon_share=0.2,
+    plain_share=0.2,
 )
-ITERATIONS = 2500
+ITERATIONS = 800
 BACKBONE_ITERATIONS = 1600
 VARIANTS = {
     "baseline": ["MODEL.DNL.BLOCK", "none"],
@@ -59,7 +59,7 @@ VARIANTS = {
 }
 # Of the shared backbone's training: tags and the beacon are smaller than objects, and more.
 BACKBONE = [
-    *("MODEL.DNL.BLOCK", "none", "MODEL.BACKBONE.FREEZE_AT", "0", "SEED", "0"),
+    *("MODEL.DNL.BLOCK", "none", "SEED", "0"),
     *("MODEL.ANCHOR_GENERATOR.SIZES", "[[8, 14, 20]]", "MODEL.RPN.IN_FEATURES", "['p2']"),
     *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "12"),
     *("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", "0.05", "SOLVER.WEIGHT_DECAY", "0.0001"),
@@ -185,4 +185,7 @@ def eta(took: Sequence[float], left: int) -> timedelta:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
