@@ -54,10 +54,10 @@ def _dnl_defaults() -> CN:
     # linear in the number of positions), "sdpa" (torch's), or "auto", by that number.
     dnl.BACKEND = "auto"
 
-    # Standard deviation of the 1x1 convolutions' weights at the start, of "dnl", "nl" and "snl". In
-    # a training too short for the authors' 0.01 to wake up, 0.5 / sqrt(channels) does.
+    # Standard deviation of the 1x1 convolutions' weights at the start, of "dnl", "nl" and "snl"; 0.01
+    # is the authors'. 1 / sqrt(channels) makes what attention adds about as large as its input.
     dnl.INIT_STD = 0.01
-    # Of "dnl": gamma at the start. The authors' 0 makes the pairwise term learn nothing at first.
+    # Of "dnl": gamma at the start. With the authors' 0 its query and key learn nothing at first.
     dnl.INIT_GAMMA = 0.0
 
     # Stages, such as ["res3", "res4"], whose activations are computed again in the backward pass

@@ -162,7 +162,12 @@ def run(args: argparse.Namespace, variant: str, seed: int, backbone: Path) -> di
         "seconds_per_iteration": median(line["time"] for line in lines if "time" in line),
         "peak_memory": peak_memory(folder),
     }
-    found["classes"] = {k: v for k, v in results.items() if k.startswith(("bbox/", "segm/"))}
+    found["classes"] = {
+        key: value
+        for key, value in results.items()
+        if key.startswith(("bbox/", "segm/"))
+        and value == value  # NaN where there is no such object
+    }
     if variant != "baseline":
         found["diagnose"] = diagnose(folder, keys)
     return found
