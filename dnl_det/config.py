@@ -54,8 +54,8 @@ def _dnl_defaults() -> CN:
     # linear in the number of positions), "sdpa" (torch's), or "auto", by that number.
     dnl.BACKEND = "auto"
 
-    # Standard deviation of the 1x1 convolutions' weights at the start, of "dnl", "nl" and "snl"; 0.01
-    # is the authors'. 1 / sqrt(channels) makes what attention adds about as large as its input.
+    # Standard deviation of the 1x1 convolutions' weights at the start, of "dnl", "nl" and "snl".
+    # The authors' 0.01 adds little to the input; 1 / sqrt(channels) something of its size.
     dnl.INIT_STD = 0.01
     # Of "dnl": gamma at the start. With the authors' 0 its query and key learn nothing at first.
     dnl.INIT_GAMMA = 0.0
