@@ -10,13 +10,13 @@ JOBS = 2
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo study test lint format clean
 
 define HELP
 
 Variables:
-  ARGS="..."        more arguments for the demo or for pytest: make test ARGS="-k attention"
-  JOBS=2            processes that run the tests
+  ARGS="..."        more arguments for the demo, the study or pytest: make test ARGS="-k attention"
+  JOBS=2            processes that run the tests; threads of the study
   PYTHON=python3    the Python (3.11 or later) that creates the environment
   VENV=.venv        another folder for the environment. One of your own that has torch and
                     detectron2 already is used as it is; only dnl_det is added to it
@@ -41,6 +41,9 @@ setup: ## create .venv and install everything pinned
 
 demo: setup ## train a small DNL Mask R-CNN on generated data, score it, draw its detections
 	@$(RUN) tools/demo.py $(ARGS)
+
+study: setup ## compare all blocks on generated data, hours; goes on where it was interrupted
+	@OMP_NUM_THREADS=$(JOBS) nice $(RUN) tools/study.py $(ARGS)
 
 # One thread a process: the processes would fight over the cores otherwise.
 test: setup ## run the tests

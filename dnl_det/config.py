@@ -19,6 +19,9 @@ def add_dnl_config(cfg: CN) -> None:
     # What reads and resizes images: "pillow", as detectron2 does, or "opencv", as mmdetection
     # does; both bilinear, but Pillow averages over the pixels that shrinking drops.
     _add_missing(cfg.INPUT, "IMAGE_LIBRARY", "pillow")
+    # "SGD", as detectron2 has it, or "AdamW", whose steps do not shrink with the gradient: query
+    # and key of an attention that is still near uniform get gradients close to 0.
+    _add_missing(cfg.SOLVER, "OPTIMIZER", "SGD")
 
 
 def _add_missing(node: CN, key: str, value: object) -> None:
@@ -50,6 +53,12 @@ def _dnl_defaults() -> CN:
     # What computes the softmax attention of "dnl" and "nl", exactly all: "plain", "chunked" (memory
     # linear in the number of positions), "sdpa" (torch's), or "auto", by that number.
     dnl.BACKEND = "auto"
+
+    # Standard deviation of the 1x1 convolutions' weights at the start, of "dnl", "nl" and "snl".
+    # The authors' 0.01 adds little to the input; 1 / sqrt(channels) something of its size.
+    dnl.INIT_STD = 0.01
+    # Of "dnl": gamma at the start. With the authors' 0 its query and key learn nothing at first.
+    dnl.INIT_GAMMA = 0.0
 
     # Stages, such as ["res3", "res4"], whose activations are computed again in the backward pass
     # instead of being kept: less memory, more time. Attention or not.

@@ -171,7 +171,7 @@ def test_make_lists_its_targets_and_names_a_missing_python(root: Path) -> None:
         return subprocess.run(["make", *arguments], cwd=root, capture_output=True, text=True)
 
     listing = make().stdout
-    for target in ("demo", "test", "lint", "format", "clean"):
+    for target in ("demo", "study", "test", "lint", "format", "clean"):
         assert f"  make {target} " in listing
     for variable in ("VENV=", "PYTHON=", "TORCH=", "DETECTRON2=", "ARGS="):
         assert variable in listing

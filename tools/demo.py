@@ -6,29 +6,24 @@ was interrupted. Remove the output folder to start over.
 """
 
 import argparse
-import json
-import re
-import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import fmean
 
+from cue_ap import CUES, ap_by_cue
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
+from training import train
 
 from dnl_det.data import ShapesOptions, write_shapes
-from dnl_det.data.options import OUTLINES_OF_CUE
 from dnl_det.data.register import default_root
 from dnl_det.engine import Predictor, fall_back_to_cpu, load_config
 from dnl_det.evaluation.pictures import draw_annotations, draw_detections
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = 12
-# A line of detectron2's log: "... eta: 0:05:12  iter: 19  total_loss: 4.448  loss_cls: ..."
-PROGRESS = re.compile(r"iter: (\d+)\s+total_loss: ([\d.]+|nan)")
 
 
 def main() -> int:
@@ -57,36 +52,6 @@ def main() -> int:
     return 0
 
 
-def train(config_file: str, iterations: int, output: Path) -> dict[str, float]:
-    """Train to the end, unless that was done; the last evaluation's results."""
-    metrics = output / "metrics.json"
-    if not (output / "model_final.pth").exists() or "bbox/AP" not in metrics.read_text():
-        command = [sys.executable, "-u", "-W", "ignore", str(ROOT / "train_net.py"), "--resume"]
-        command += ["--config-file", config_file, "OUTPUT_DIR", str(output)]
-        command += ["SOLVER.MAX_ITER", str(iterations), "SEED", "0"]
-        show_progress(command, iterations)
-    else:
-        print(f"      found {output}/model_final.pth, trained before")
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return next(line for line in reversed(lines) if "bbox/AP" in line)
-
-
-def show_progress(command: list[str], iterations: int) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    printed = []
-    with tqdm(total=iterations, unit="iter", desc="      train") as bar:
-        for line in process.stdout:
-            printed.append(line)
-            if match := PROGRESS.search(line):
-                bar.update(int(match[1]) + 1 - bar.n)
-                bar.set_postfix(loss=match[2])
-            elif "Start inference" in line:
-                bar.set_postfix_str("evaluating")
-    if process.wait():
-        sys.exit("".join(printed[-30:]) + "error: the training ended; its last lines are above")
-
-
 def draw(config_file: str, output: Path) -> Path:
     cfg = load_config(config_file, ["MODEL.WEIGHTS", str(output / "model_final.pth")])
     fall_back_to_cpu(cfg)
@@ -108,20 +73,11 @@ def draw(config_file: str, output: Path) -> Path:
 
 def print_table(results: dict[str, float]) -> None:
     """Box and mask AP, and their mean over the classes of each kind of context."""
-    kinds = {
-        "tag": "tag classes (a relation)",
-        "beacon": "beacon classes (one cue for all)",
-        "plain": "plain classes (no context)",
-    }
+    by_cue = {task: ap_by_cue(results, task) for task in ("bbox", "segm")}
     print(f"\n{'AP on shapes_val, per cent':<36}{'box':>6}{'mask':>7}")
     print(f"{'all classes':<36}{results['bbox/AP']:>6.1f}{results['segm/AP']:>7.1f}")
-    for cue, title in kinds.items():
-        row = f"{title:<36}"
-        for task, width in (("bbox", 6), ("segm", 7)):
-            prefixes = tuple(f"{task}/AP-{outline}" for outline in OUTLINES_OF_CUE[cue])
-            values = [value for key, value in results.items() if key.startswith(prefixes)]
-            row += f"{fmean(values) if values else float('nan'):>{width}.1f}"
-        print(row)
+    for cue, title in CUES.items():
+        print(f"{title:<36}{by_cue['bbox'][cue]:>6.1f}{by_cue['segm'][cue]:>7.1f}")
 
 
 if __name__ == "__main__":

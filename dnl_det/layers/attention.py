@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from .chunked_attention import chunk_rows, chunked_attention
 
 BACKENDS = ("auto", "plain", "chunked", "sdpa")
+# Of the 1x1 convolutions' weights at the start, in the authors' code.
+INIT_STD = 0.01
 
 
 @dataclass
@@ -94,6 +96,12 @@ def check_backend(backend: str) -> None:
     """Raise a ValueError unless it is one of :data:`BACKENDS`."""
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
+
+
+def check_init_std(init_std: float) -> None:
+    """Raise a ValueError unless it is above 0."""
+    if not init_std > 0:
+        raise ValueError(f"init_std={init_std}: must be above 0")
 
 
 def _choose(query: Tensor) -> str:

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import (
+    INIT_STD,
     AttentionMaps,
     PointwiseConv2d,
     attend,
     attention_weights,
     check_backend,
+    check_init_std,
     choose,
     reduced_channels,
     softmax32,
@@ -64,6 +66,8 @@ class DisentangledNonLocal2d(nn.Module):
         use_out: values of D channels, with bias, and a convolution ``conv_out`` from D to C,
             without, on the sum of the terms.
         backend: what computes the pairwise term, see :func:`~dnl_det.layers.attention.attend`.
+        init_std: standard deviation of the convolutions' weights at the start.
+        init_gamma: gamma at the start.
 
     Raises:
         ValueError: an argument out of its range; the message says which and what is allowed.
@@ -80,6 +84,8 @@ class DisentangledNonLocal2d(nn.Module):
         downsample: bool = False,
         use_out: bool = False,
         backend: str = "auto",
+        init_std: float = INIT_STD,
+        init_gamma: float = 0.0,
     ):
         super().__init__()
         if mode not in MODES:
@@ -92,10 +98,12 @@ class DisentangledNonLocal2d(nn.Module):
                 "use mode='joint' for the term without whitening"
             )
         check_backend(backend)
+        check_init_std(init_std)
         inner = reduced_channels(in_channels, reduction)
         self.mode = mode
         self.backend = backend
         self.scale = 1.0 / (math.sqrt(inner) * temperature)
+        self.init_std, self.init_gamma = init_std, init_gamma
         self.whiten = whiten and mode != "joint"
         self.downsample = downsample
 
@@ -111,14 +119,14 @@ class DisentangledNonLocal2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Weights from N(0, 0.01), biases and gamma 0, as the authors start."""
+        """Weights from N(0, init_std), biases 0; by default as the authors: 0.01, and gamma 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
+                nn.init.normal_(module.weight, std=self.init_std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.gamma is not None:
-            nn.init.zeros_(self.gamma)
+            nn.init.constant_(self.gamma, self.init_gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .attention import (
+    INIT_STD,
     AttentionMaps,
     PointwiseConv2d,
+    check_init_std,
     reduced_channels,
     softmax32,
     to_map,
@@ -40,18 +42,24 @@ class SimplifiedNonLocal2d(nn.Module):
 
     Args:
         in_channels: C.
+        init_std: standard deviation of ``conv_value``'s weights at the start.
+
+    Raises:
+        ValueError: ``init_std`` is not above 0.
     """
 
-    def __init__(self, in_channels: int):
+    def __init__(self, in_channels: int, *, init_std: float = INIT_STD):
         super().__init__()
+        check_init_std(init_std)
+        self.init_std = init_std
         self.conv_mask = PointwiseConv2d(in_channels, 1)
         self.conv_value = nn.Conv2d(in_channels, in_channels, 1, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """``conv_mask`` as GC's; ``conv_value`` from N(0, 0.01), as DNL's."""
+        """``conv_mask`` as GC's; ``conv_value`` from N(0, init_std), as DNL's."""
         _init_mask(self.conv_mask)
-        nn.init.normal_(self.conv_value.weight, std=0.01)
+        nn.init.normal_(self.conv_value.weight, std=self.init_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""

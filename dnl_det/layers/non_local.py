@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from .attention import (
+    INIT_STD,
     AttentionMaps,
     PointwiseConv2d,
     attend,
     attention_weights,
     check_backend,
+    check_init_std,
     choose,
     reduced_channels,
     to_map,
@@ -39,6 +41,7 @@ class NonLocal2d(nn.Module):
             them, as an old release did; only for checkpoints trained with it.
         backend: what computes the two kernels with a softmax, see
             :func:`~dnl_det.layers.attention.attend`.
+        init_std: standard deviation of the weights of ``theta``, ``phi`` and ``g`` at the start.
 
     Raises:
         ValueError: an argument out of its range; the message says which and what is allowed.
@@ -52,6 +55,7 @@ class NonLocal2d(nn.Module):
         kernel: str = "embedded_gaussian",
         legacy_scale: bool = False,
         backend: str = "auto",
+        init_std: float = INIT_STD,
     ):
         super().__init__()
         if kernel not in KERNELS:
@@ -61,9 +65,11 @@ class NonLocal2d(nn.Module):
                 f"legacy_scale=True with kernel={kernel!r}: only 'embedded_gaussian' has a scale"
             )
         check_backend(backend)
+        check_init_std(init_std)
         inner = reduced_channels(in_channels, reduction)
         self.kernel = kernel
         self.backend = backend
+        self.init_std = init_std
         self.scale = 1.0
         if kernel == "embedded_gaussian":
             self.scale = math.sqrt(inner) if legacy_scale else 1.0 / math.sqrt(inner)
@@ -76,10 +82,10 @@ class NonLocal2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Weights from N(0, 0.01), biases 0; ``conv_out`` 0, so that the block is an identity."""
+        """Weights from N(0, init_std), biases 0; ``conv_out`` 0, so the block is an identity."""
         for conv in (self.theta, self.phi, self.g, self.conv_out):
             if isinstance(conv, nn.Conv2d):
-                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.normal_(conv.weight, std=self.init_std)
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.conv_out.weight)
 

@@ -116,6 +116,8 @@ def _block_arguments(dnl: CfgNode) -> dict[str, Any]:
             "downsample": dnl.DOWNSAMPLE,
             "use_out": dnl.USE_OUT,
             "backend": dnl.BACKEND,
+            "init_std": dnl.INIT_STD,
+            "init_gamma": dnl.INIT_GAMMA,
         }
     if dnl.BLOCK == "nl":
         return {
@@ -123,7 +125,10 @@ def _block_arguments(dnl: CfgNode) -> dict[str, Any]:
             "kernel": dnl.NL_KERNEL,
             "legacy_scale": dnl.NL_LEGACY_SCALE,
             "backend": dnl.BACKEND,
+            "init_std": dnl.INIT_STD,
         }
+    if dnl.BLOCK == "snl":
+        return {"init_std": dnl.INIT_STD}
     if dnl.BLOCK == "gc":
         return {"reduction": dnl.REDUCTION, "pooling": dnl.GC_POOLING, "fusion": dnl.GC_FUSION}
     return {}

@@ -5,6 +5,7 @@ import torch
 from detectron2.config import get_cfg
 from torch import nn
 
+from dnl_det import add_dnl_config
 from dnl_det.engine import build_optimizer
 
 
@@ -79,3 +80,44 @@ def test_unknown_type_is_named():
     model, _ = model_and_gradients()
     with pytest.raises(ValueError, match=r"CLIP_TYPE: 'all' is not one of value, norm, full_model"):
         build_optimizer(config("all"), model)
+
+
+@pytest.mark.parametrize("clip_type", ["full_model", "norm"])
+def test_adamw_with_either_clipping(clip_type):
+    model, gradients = model_and_gradients()
+    cfg = config(clip_type)
+    add_dnl_config(cfg)
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    optimizer = build_optimizer(cfg, model)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    # The first step of Adam is the sign of the gradient, however long that is.
+    for actual, gradient in zip(steps(model, optimizer.step), gradients, strict=True):
+        torch.testing.assert_close(actual, gradient.sign(), rtol=1e-3, atol=1e-3)
+    # Clipped, the first moment is 0.1 of the clipped gradient.
+    norm = torch.sqrt(sum(g.square().sum() for g in gradients))
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        length = norm if clip_type == "full_model" else gradient.norm()
+        wanted = 0.1 * gradient * min(1.0, 0.5 / length)
+        torch.testing.assert_close(
+            optimizer.state[parameter]["exp_avg"], wanted, rtol=1e-4, atol=1e-6
+        )
+
+
+def test_adamw_decays_apart_from_the_gradient():
+    cfg = config()
+    add_dnl_config(cfg)
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.WEIGHT_DECAY = "AdamW", 0.5
+    model, _ = model_and_gradients()
+    for parameter in model.parameters():
+        parameter.grad.zero_()
+    before = model[0].weight.detach().clone()
+    build_optimizer(cfg, model).step()
+    torch.testing.assert_close(model[0].weight.detach(), before * (1 - 0.1 * 0.5))
+
+
+def test_unknown_optimizer_is_named():
+    cfg = config()
+    add_dnl_config(cfg)
+    cfg.SOLVER.OPTIMIZER = "Adam"
+    with pytest.raises(ValueError, match=r"SOLVER.OPTIMIZER: 'Adam' is not one of SGD, AdamW"):
+        build_optimizer(cfg, model_and_gradients()[0])

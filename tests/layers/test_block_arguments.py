@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+import torch
 
 from dnl_det.layers import BLOCKS, build_attention
 
@@ -95,6 +96,9 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("dnl", {"mode": "add_shared", "whiten": False}, ["whiten=False", "'add_shared'", "'joint'"]),
     ("dnl", {"reduction": 0}, ["reduction", "=0", "8 channels", "between 1"]),
     ("dnl", {"reduction": 9}, ["reduction", "=9", "8 channels", "between 1"]),
+    ("dnl", {"init_std": 0.0}, ["init_std", "0.0", "above 0"]),
+    ("snl", {"init_std": -1.0}, ["init_std", "-1.0", "above 0"]),
+    ("nl", {"init_std": float("nan")}, ["init_std", "nan", "above 0"]),
     ("nl", {"reduction": 0}, ["reduction", "=0", "8 channels", "between 1"]),
     ("nl", {"reduction": 9}, ["reduction", "=9", "8 channels", "between 1"]),
     ("nl", {"kernel": "cosine"}, ["kernel", "'cosine'", "dot_product", "gaussian"]),
@@ -124,6 +128,24 @@ def test_bad_argument_is_named(name: str, kwargs: dict[str, Any], parts: list[st
 def test_argument_of_another_block_is_refused(name: str) -> None:
     with pytest.raises(TypeError, match=re.escape("'tau'")):
         build_attention(name, 8, tau=0.05)
+
+
+@pytest.mark.parametrize("std", [0.01, 0.2])
+@pytest.mark.parametrize("name", ["nl", "snl", "dnl"])
+def test_weights_start_with_the_deviation_asked_for(name: str, std: float) -> None:
+    torch.manual_seed(0)
+    kwargs = {} if std == 0.01 else {"init_std": std}  # 0.01 is the authors', and the default
+    state = build_attention(name, 128, **kwargs).state_dict()
+    for key in {"nl": ("theta", "phi", "g"), "snl": ("conv_value",)}.get(
+        name, ("conv_query", "conv_key", "conv_value")
+    ):
+        # Of n samples, the deviation is known to std / sqrt(2 n); n is at least 4,096.
+        assert state[f"{key}.weight"].std().item() == pytest.approx(std, rel=0.05)
+
+
+def test_gamma_starts_where_asked() -> None:
+    assert build_attention("dnl", 8).state_dict()["gamma"].item() == 0
+    assert build_attention("dnl", 8, init_gamma=0.25).state_dict()["gamma"].item() == 0.25
 
 
 def test_largest_reduction_leaves_one_channel() -> None:
