@@ -24,6 +24,7 @@ from study_data import overrides, write_data
 from study_report import write_report
 from training import ROOT, peak_memory, train
 
+from dnl_det.checkpoint import write_whole
 from dnl_det.data import ShapesOptions
 from dnl_det.engine import exit_on_bad_input
 
@@ -85,9 +86,8 @@ def main() -> int:
             print(f"  [{number}/{len(runs)}] {variant}, seed {seed}{left}", flush=True)
             start = time.monotonic()
             result = run(args, variant, seed, backbone)
-            unfinished = file.with_suffix(".partial")
-            unfinished.write_text(json.dumps(result, indent=1))
-            unfinished.replace(file)  # all of a result, or nothing
+            with write_whole(file) as stream:
+                stream.write(json.dumps(result, indent=1).encode())
             took.append(time.monotonic() - start)
         write_report(args.output, VARIANTS)
     print((args.output / "table.md").read_text())

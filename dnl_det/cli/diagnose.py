@@ -13,10 +13,9 @@ and diagnose.png. What each number means: docs/DIAGNOSE.md.
 import argparse
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention, short_name
-from ..checkpoint import Checkpointer
+from ..checkpoint import Checkpointer, write_whole
 from ..data.check import check_dataset
 from ..data.images import build_mapper
 from ..data.own_data import use_own_data
@@ -124,8 +123,11 @@ def run(args: argparse.Namespace) -> int:
         },
     }
     output = Path(args.output)
-    _write(output / "diagnose.json", lambda file: file.write_text(json.dumps(content, indent=1)))
-    _write(output / "diagnose.png", lambda file: _plot(means, file))
+    with exit_on_bad_input():
+        with write_whole(output / "diagnose.json") as file:
+            file.write(json.dumps(content, indent=1).encode())
+        with write_whole(output / "diagnose.png") as file:
+            _plot(means, file)
     print(f"Written to {output}: diagnose.json, diagnose.png")
     return 0
 
@@ -193,17 +195,7 @@ def _cell(mean: Mean | None) -> str:
     return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
-def _write(file: Path, write: Callable[[Path], Any]) -> None:
-    """All of a file, or nothing: under another name first."""
-    unfinished = file.with_name(f".{os.getpid()}.{file.name}")
-    try:
-        write(unfinished)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _plot(means: Means, file: Path) -> None:
+def _plot(means: Means, file: BinaryIO) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7), layout="constrained")
@@ -230,4 +222,4 @@ def _plot(means: Means, file: Path) -> None:
         axes.set_title(title)
         axes.grid(True, axis="y", alpha=0.3)
     figure.axes[0].legend()
-    figure.savefig(file, dpi=150)
+    figure.savefig(file, format="png", dpi=150)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..analysis import AttentionRecord, record_attention
 from ..analysis.explorer import GENERATOR, PAGE_BUDGET, block_names, explore_image
 from ..analysis.figure import AttentionFigure, default_points
+from ..checkpoint import write_whole
 from ..engine import exit_on_bad_input
 from .inputs import Inputs, add_input_arguments, read_inputs
 
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
             instances = given.predictor(given.images[index]).get("instances")
         if args.format != "png":
             page = _page(args, given, index, record, instances, blocks)
-            _write(Path(args.output, f"{given.names[index]}.html"), page.encode())
+            with write_whole(Path(args.output, f"{given.names[index]}.html")) as file:
+                file.write(page.encode())
         if args.format != "html":
             image = given.images[index][:, :, ::-1]
             points = args.points or default_points(instances, image.shape[:2])
@@ -86,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
     if args.format != "html":
         for name, figure in figures.items():
             written.append(Path(args.output, f"attention_{name}.png"))
-            _write(written[-1], figure.png())
-    print("\n".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in written))
+            with write_whole(written[-1]) as file:
+                file.write(figure.png())
+    print("\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written))
     return 0
 
 
@@ -157,13 +160,3 @@ def _page(
         threshold=args.threshold,
         budget=int(1e6 * args.budget),
     )
-
-
-def _write(file: Path, content: bytes) -> None:
-    """All of it or nothing: a file of this name is never half a file."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
