@@ -194,7 +194,9 @@ def test_modern_config_is_detectron2s_own_with_dnl(name, load, flatten):
         "build_", "build_dnl_"
     )
     assert found.pop("SOLVER.REFERENCE_WORLD_SIZE") == 8
-    assert found.pop("INPUT.IMAGE_LIBRARY") == "pillow"  # what detectron2 uses; the key is ours
+    # What detectron2 does; the keys are ours.
+    assert found.pop("INPUT.IMAGE_LIBRARY") == "pillow"
+    assert found.pop("SOLVER.OPTIMIZER") == "SGD"
     assert {key: value for key, value in found.items() if not key.startswith("DATASETS.")} == {}
     assert theirs.DATASETS.TRAIN == load(name).DATASETS.TRAIN
     assert (dnl["MODEL.DNL.RES4"], dnl["MODEL.DNL.RES5"]) == ([-2], [-3, -2, -1])
