@@ -10,7 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from .conversion import recognise
 from .reading import DamagedCheckpointError, check_sums, read_checkpoint
-from .writing import write_whole
+from .writing import remove_partial, write_whole
 
 # A parameter of a residual block: its stage, its index there, and its name within the block.
 _BLOCK_KEY = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.(.+)$")
@@ -54,7 +54,9 @@ class Checkpointer(DetectionCheckpointer):
 
     def has_checkpoint(self) -> bool:
         """Whether there is one to resume from."""
-        return "://" in self.save_dir and super().has_checkpoint() or bool(self._newest_first())
+        if "://" in self.save_dir:
+            return bool(super().has_checkpoint())
+        return bool(self._newest_first())
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last whole checkpoint, or load ``path`` if there is none.
@@ -64,6 +66,8 @@ class Checkpointer(DetectionCheckpointer):
             See :meth:`load` for others.
         """
         files = self._newest_first() if resume else []
+        if files and self.save_to_disk:
+            remove_partial(self.save_dir)
         for file in files:
             try:
                 check_sums(file)

@@ -38,6 +38,13 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+def remove_partial(folder: str | os.PathLike[str]) -> None:
+    """Remove what :func:`write_whole` has left in a folder where its process was killed."""
+    for partial in Path(folder).glob(".*.partial"):
+        if partial.is_file():
+            partial.unlink(missing_ok=True)
+
+
 def _flush_folder(folder: Path) -> None:
     """Put a renaming on the disk, where the system can."""
     with suppress(OSError):

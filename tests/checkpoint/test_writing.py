@@ -12,7 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from dnl_det.checkpoint import Checkpointer, DamagedCheckpointError, read_checkpoint, write_whole
+from dnl_det.checkpoint import (
+    Checkpointer,
+    DamagedCheckpointError,
+    UnsafeCheckpointError,
+    read_checkpoint,
+    write_whole,
+)
 
 SAVE_WITHOUT_END = """
 import sys
@@ -67,6 +73,14 @@ def test_killed_at_any_moment_the_last_checkpoint_is_whole(tmp_path, root):
         saved = rest["iteration"]
         for file in tmp_path.glob("model_*.pth"):
             read_checkpoint(file)
+        assert not list(tmp_path.glob(".*"))  # nor is a half one left
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    _save(tmp_path, "model_0000009")
+    (tmp_path / ".model_0000019.pth.123.partial").write_bytes(b"half")
+    assert _resume(tmp_path)[0]["iteration"] == 0
+    assert {f.name for f in tmp_path.iterdir()} == {"model_0000009.pth", "last_checkpoint"}
 
 
 def test_a_damaged_newest_one_is_reported_and_the_one_before_taken(tmp_path, caplog):
@@ -117,11 +131,11 @@ def test_the_tag_decides_unless_a_newer_one_was_not_tagged_any_more(tmp_path):
     assert _resume(tmp_path)[0]["iteration"] == 1
 
 
-def test_another_architecture_is_not_passed_over(tmp_path):
+def test_one_that_would_run_code_is_not_passed_over(tmp_path):
     _save(tmp_path, "model_0000009")
-    torch.save({"model": [1, 2]}, tmp_path / "model_0000019.pth")
+    torch.save({"model": {"weight": random.Random()}}, tmp_path / "model_0000019.pth")
     (tmp_path / "last_checkpoint").write_text("model_0000019.pth")
-    with pytest.raises(AttributeError):
+    with pytest.raises(UnsafeCheckpointError, match=r"model_0000019.pth is refused"):
         _resume(tmp_path)
 
 
