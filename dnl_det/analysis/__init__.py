@@ -5,7 +5,7 @@ from .correlation import RegionCorrelations, region_correlations
 from .diagnosis import BackboneAlone, Diagnosis
 from .geometry import Frame, Grid
 from .intervals import Mean, mean_over_images
-from .measure import Timing, extra_peak_memory, machine, time_together
+from .measure import WARM_UP, Timing, extra_peak_memory, machine, time_together
 from .multiply_adds import count_multiply_adds
 from .record import (
     AttentionRecord,
@@ -19,6 +19,7 @@ from .statistics import BlockStatistics, block_statistics
 
 __all__ = [
     "STAGES",
+    "WARM_UP",
     "AttentionRecord",
     "BackboneAlone",
     "BlockRecord",

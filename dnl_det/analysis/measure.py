@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 Run = Callable[[], Any]
+# Calls before those that are timed.
+WARM_UP = 1
 _STATUS = Path("/proc/self/status")
 
 
@@ -35,13 +37,13 @@ def time_together(runs: Mapping[str, Run], repeats: int, device: str = "cpu") ->
         device: of what they compute; ``cuda`` is waited for.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
+    for turn in range(WARM_UP + repeats):
         for name, run in runs.items():
             _wait(device)
             start = time.perf_counter()
             run()
             _wait(device)
-            if turn > 0:
+            if turn >= WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
     return {
         name: Timing(statistics.median(values), min(values), max(values))

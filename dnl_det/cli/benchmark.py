@@ -22,7 +22,7 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from ..analysis import STAGES, benchmark_attention, benchmark_models, machine
+from ..analysis import STAGES, WARM_UP, benchmark_attention, benchmark_models, machine
 from ..checkpoint import Checkpointer
 from ..engine import Trainer, exit_on_bad_input, load_config
 from ..layers import BACKENDS
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
                 rows += _print(benchmark_models(models, size, args.repeats, args.device))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-        content = {"machine": about, "repeats": args.repeats, "rows": rows}
+        content = {"machine": about, "warm_up": WARM_UP, "repeats": args.repeats, "rows": rows}
         (args.output / "benchmark.json").write_text(json.dumps(content, indent=1))
         if len(args.sizes) > 1 and args.stages:
             _plot(rows, args.output / "growth.png")

@@ -86,6 +86,7 @@ def test_command_writes_a_table_its_json_and_a_plot(tmp_path, capsys):
     content = json.loads((tmp_path / "benchmark.json").read_text())
     assert content["machine"]["torch"] == torch.__version__
     assert content["machine"]["threads"] == torch.get_num_threads()
+    assert (content["warm_up"], content["repeats"]) == (1, 1)
     assert {row["size"] for row in content["rows"]} == {"64x64", "64x96"}
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
