@@ -77,7 +77,7 @@ class CheckedTrainer(SimpleTrainer):
             with torch.autocast("cuda", dtype=self.precision) if half else nullcontext():
                 losses = self.model(data)
         except FloatingPointError as error:  # detectron2's RPN, where its proposals are not finite
-            return str(error), {}
+            return str(error).rstrip("."), {}
         numbers = torch.stack([loss.detach().float() for loss in losses.values()])
         if torch.isfinite(numbers.sum()):
             return "", losses

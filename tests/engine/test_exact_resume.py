@@ -107,3 +107,20 @@ def assert_equal(first, second):
             assert_equal(first[key], second[key])
     else:
         assert first == second
+
+
+def test_an_image_full_of_nan_stops_the_training_and_is_passed_over_if_wanted(
+    train, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NAN_IMAGE", "5")
+    stopped = finish(train(tmp_path, "SOLVER.MAX_BAD_STEPS", "1"), 1)
+    assert "Traceback" not in stopped
+    error = stopped.splitlines()[-1]
+    assert error.startswith("error: training stopped before the step of iteration 10: ")
+    assert "train/000005.bmp" in error
+    assert "model_0000007.pth: go on from it by --resume with SOLVER.MAX_BAD_STEPS 2" in error
+    resumed = finish(train(tmp_path, "--resume", "SOLVER.MAX_BAD_STEPS", "2"))
+    assert "Step skipped, 2 of SOLVER.MAX_BAD_STEPS 2; iteration 10: " in resumed
+    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert all(value.isfinite().all() for value in final["model"].values())
+    assert [iteration for iteration, _ in losses(tmp_path)] == [0, 1, *range(3, 10), 8, 9, 11]
