@@ -81,6 +81,17 @@ class Checkpointer(DetectionCheckpointer):
             )
         return super().resume_or_load(path, resume=resume)
 
+    def newest_finite(self) -> tuple[Path | None, Path | None]:
+        """The checkpoint that resuming takes, and the newest whose parameters are all finite."""
+        newest = None
+        for file in self._newest_first():
+            with suppress(ValueError, OSError):
+                state = read_checkpoint(file)["model"]
+                newest = newest or file
+                if all(v.isfinite().all() for v in state.values() if isinstance(v, torch.Tensor)):
+                    return newest, file
+        return newest, None
+
     def _newest_first(self) -> list[Path]:
         """The training's checkpoints: first what is newer than the tag, then the tagged one."""
         folder = Path(self.save_dir)

@@ -5,6 +5,7 @@ from .options import CATEGORY_IDS, THING_CLASSES, ShapesOptions
 from .register import register_shapes
 from .scene import Scene, make_scene
 from .shapes import count_categories, write_shapes
+from .stream import TrainingStream
 
 __all__ = [
     "CATEGORY_IDS",
@@ -12,6 +13,7 @@ __all__ = [
     "THING_CLASSES",
     "Scene",
     "ShapesOptions",
+    "TrainingStream",
     "build_mapper",
     "count_categories",
     "make_scene",

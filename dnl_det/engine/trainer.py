@@ -1,6 +1,7 @@
 """detectron2's trainer with this project's optimizer, checkpoints and evaluation."""
 
 import logging
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -8,14 +9,8 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import (
-    AMPTrainer,
-    DefaultTrainer,
-    HookBase,
-    SimpleTrainer,
-    create_ddp_model,
-)
+from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -23,12 +18,16 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import Checkpointer
-from ..data import build_mapper
+from ..data import TrainingStream, build_mapper
 from ..evaluation import build_evaluator
 from ..modeling import replace_sync_bn
 from .attention_monitor import AttentionMonitor
+from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .optimizer import build_optimizer
 from .stopping import StopOnSignal
+
+# RetinaNet's running mean of the number of positive anchors, which is no buffer.
+_NORMALIZER = "loss_normalizer"
 
 
 class Trainer(DefaultTrainer):
@@ -38,7 +37,8 @@ class Trainer(DefaultTrainer):
         cfg: detectron2's config with ``add_dnl_config``.
 
     Raises:
-        ValueError: ``SOLVER.AMP.ENABLED`` without a CUDA device.
+        ValueError: ``SOLVER.AMP.ENABLED`` without a CUDA device, or ``SOLVER.MAX_BAD_STEPS`` below
+            0.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -49,6 +49,11 @@ class Trainer(DefaultTrainer):
             raise ValueError(
                 "SOLVER.AMP.ENABLED: True needs a CUDA device, and there is none; set it to False"
             )
+        if cfg.SOLVER.MAX_BAD_STEPS < 0:
+            raise ValueError(
+                f"SOLVER.MAX_BAD_STEPS: {cfg.SOLVER.MAX_BAD_STEPS} must be 0 (stop at the first) "
+                "or more"
+            )
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -56,8 +61,10 @@ class Trainer(DefaultTrainer):
 
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
-        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer_class(model, data_loader, optimizer)
+        trainer_class = CheckedAMPTrainer if cfg.SOLVER.AMP.ENABLED else CheckedTrainer
+        self._trainer = trainer_class(
+            model, data_loader, optimizer, max_bad_steps=cfg.SOLVER.MAX_BAD_STEPS
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -76,6 +83,57 @@ class Trainer(DefaultTrainer):
             hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
         return hooks
 
+    def train(self) -> dict[str, Any] | None:
+        """Train from ``start_iter`` on, with the data that an uninterrupted run has then."""
+        self.data_loader.start(self.start_iter)
+        results: dict[str, Any] | None = super().train()
+        return results
+
+    def run_step(self) -> None:
+        """One step, or the end of the program where the numbers are not finite any more."""
+        try:
+            super().run_step()
+        except NotFiniteError as error:
+            # At the last iteration it would evaluate on the way out.
+            self._hooks: list[HookBase] = [h for h in self._hooks if not isinstance(h, EvalHook)]
+            message = f"error: training stopped before the step of {error} {self._how_to_go_on()}"
+            comm.synchronize()  # no process ends the others before all know
+            sys.exit(message if comm.is_main_process() else 1)
+
+    def _how_to_go_on(self) -> str:
+        key = f"SOLVER.MAX_BAD_STEPS {self.cfg.SOLVER.MAX_BAD_STEPS + 1}"
+        advice = f"with {key} or more to skip such steps, without these images, or with a lower"
+        advice += " SOLVER.BASE_LR"
+        newest, good = self.checkpointer.newest_finite()
+        if good is None:
+            return f"There is no good checkpoint in {self.cfg.OUTPUT_DIR}: start anew {advice}."
+        if newest != good:
+            advice += f", after removing the checkpoints that are newer than {good.name}"
+        return f"The last good checkpoint is {good}: go on from it by --resume {advice}."
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs besides the model's parameters to go on exactly."""
+        state: dict[str, Any] = super().state_dict()
+        state["stream"] = self.data_loader.state_dict()
+        state["loss_normalizers"] = {
+            name: module.loss_normalizer
+            for name, module in self._bare_model().named_modules()
+            if _NORMALIZER in vars(module)
+        }
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run of a checkpoint was."""
+        super().load_state_dict(state_dict)
+        self.data_loader.load_state_dict(state_dict.get("stream"), self.iter + 1)
+        modules = dict(self._bare_model().named_modules())
+        for name, value in state_dict.get("loss_normalizers", {}).items():
+            setattr(modules[name], _NORMALIZER, value)
+
+    def _bare_model(self) -> nn.Module:
+        model: Any = self.model
+        return getattr(model, "module", model)
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model, its synchronised norms replaced where they cannot run."""
@@ -87,9 +145,9 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
-        """detectron2's, with images by ``INPUT.IMAGE_LIBRARY``."""
-        return build_detection_train_loader(cfg, mapper=build_mapper(cfg, is_train=True))
+    def build_train_loader(cls, cfg: CfgNode) -> TrainingStream:
+        """See :class:`dnl_det.data.TrainingStream`."""
+        return TrainingStream(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
