@@ -61,8 +61,7 @@ class FasterCOCOEvaluator(COCOEvaluator):
         if self._folder:
             os.makedirs(self._folder, exist_ok=True)
             file = os.path.join(self._folder, "coco_instances_results.json")
-            with open(file, "wb") as stream:
-                stream.write(_to_json(results))
+            _write(file, _to_json(results))
             self._logger.info(f"Saved {len(results)} detections to {file}")
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
@@ -112,6 +111,18 @@ class FasterCOCOEvaluator(COCOEvaluator):
             evaluation.params.imgIds = img_ids
         evaluation.run()
         return evaluation
+
+
+def _write(file: str, content: bytes) -> None:
+    """Stopped at any moment, it leaves the file that was there or the new one, whole."""
+    partial = f"{file}.{os.getpid()}.partial"
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(content)
+        os.replace(partial, file)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
 
 
 def _to_json(results: list[dict[str, Any]]) -> bytes:

@@ -68,6 +68,31 @@ def test_published_numbers(shared, registered, tmp_path, task, kind):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
 
 
+def test_detections_are_written_whole_or_not_at_all(registered, tmp_path, monkeypatch):
+    """Ctrl-C while they are written: what an earlier evaluation wrote stays, and nothing else."""
+    box = {"bbox": [1, 1, 8, 8], "category_id": 5}
+    truth = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 20, "width": 20}],
+        "categories": [{"id": 5, "name": "thing"}],
+        "annotations": [{"id": 1, "image_id": 1, "area": 64, "iscrowd": 0, **box}],
+    }
+    ids = registered(truth)
+    evaluator = FasterCOCOEvaluator(NAME, ("bbox",), output_dir=str(tmp_path / "out"))
+    predictions = by_image([{"image_id": 1, "score": 0.5, **box}], ids)
+    numbers(evaluator, predictions, "bbox")
+    file = tmp_path / "out" / "coco_instances_results.json"
+    before = file.read_bytes()
+
+    def interrupted(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dnl_det.evaluation.faster_coco.os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        numbers(evaluator, predictions, "bbox")
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == before
+
+
 @pytest.fixture(scope="module")
 def tool(root):
     file = root / "tools" / "benchmark_evaluation.py"
