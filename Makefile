@@ -10,7 +10,7 @@ JOBS = 2
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test lint format clean
+.PHONY: help setup demo study test test-all lint format clean
 
 define HELP
 
@@ -30,7 +30,7 @@ export HELP
 
 help: ## list the targets and variables
 	@echo "Each target does the set-up it needs first."
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 		awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 	@echo "$$HELP"
 
@@ -46,7 +46,10 @@ study: setup ## compare all blocks on generated data, hours; goes on where it wa
 	@OMP_NUM_THREADS=$(JOBS) nice $(RUN) tools/study.py $(ARGS)
 
 # One thread a process: the processes would fight over the cores otherwise.
-test: setup ## run the tests
+test: setup ## run the tests, but for the slow ones
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
+
+test-all: setup ## run all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: setup ## check style and types, change nothing
