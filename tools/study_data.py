@@ -14,6 +14,15 @@ from dnl_det.data.options import OUTLINES_OF_CUE, PALETTE, SPLITS
 from dnl_det.data.shapes import json_path
 
 OUTLINES = [outline for outlines in OUTLINES_OF_CUE.values() for outline in outlines]
+# Of the training images alone: one object's tag says its class without any relation, so images of
+# one object are the first step; and few of another kind, so that there is much to learn from.
+TRAINING: dict[str, Any] = {
+    "balance_tags": False,
+    "min_objects": 1,
+    "tag_share": 0.7,
+    "beacon_share": 0.2,
+    "plain_share": 0.1,
+}
 PARTS = [
     *(f"{outline}_{colour}" for outline in OUTLINES for colour in PALETTE),
     *(f"tag_{colour}_{centre}" for colour in PALETTE for centre in ("black", "white")),
@@ -30,12 +39,13 @@ def write_data(folder: Path, options: ShapesOptions) -> None:
 
     Args:
         folder: to make.
-        options: of Shapes; ``balance_tags`` is as said.
+        options: of Shapes; :data:`TRAINING` replaces those of the training images, and
+            ``balance_tags`` is as said.
 
     Raises:
         ValueError: data with other options are there.
     """
-    kinds = {"train": replace(options, balance_tags=False, num_val=1)}
+    kinds = {"train": replace(options, num_val=1, **TRAINING)}
     kinds["val"] = replace(options, balance_tags=True, num_train=1)
     for split, its_options in kinds.items():
         write_shapes(folder / split, its_options)
