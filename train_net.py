@@ -67,8 +67,12 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     return evaluate(cfg, args) if args.eval_only else train(cfg, args)
 
 
-if __name__ == "__main__":
+def run() -> None:
     arguments = argument_parser().parse_args()
     with exit_on_bad_input():
         check_processes(arguments)
     launch(main, arguments)
+
+
+if __name__ == "__main__":
+    run()
