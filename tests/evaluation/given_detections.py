@@ -19,7 +19,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import train_net  # noqa: E402  on the path just now
+import train_net
 
 
 class ExactBoxes(Boxes):

@@ -137,7 +137,7 @@ def small(count):
 
 @pytest.fixture(scope="module")
 def fake(shared):
-    """Detections with the box and the mask that were published apart, and all that was published."""
+    """What was published: annotations, detections (the boxes' and the masks' joined) and AP."""
     folder = shared / "evaluation" / "cocoapi_fake"
     read = {f.stem: json.loads(f.read_text()) for f in folder.glob("*.json")}
     found = []
