@@ -57,7 +57,7 @@ def by_image(results, ids):
 
 
 @pytest.mark.parametrize("task", ["bbox", "segm"])
-@pytest.mark.parametrize("kind", [FasterCOCOEvaluator, COCOEvaluator])
+@pytest.mark.parametrize("kind", [FasterCOCOEvaluator, CheckedCOCOEvaluator])
 def test_published_numbers(shared, registered, tmp_path, task, kind):
     folder = shared / "evaluation" / "cocoapi_fake"
     ids = registered(json.loads((folder / "ground_truth.json").read_text()))
@@ -68,7 +68,8 @@ def test_published_numbers(shared, registered, tmp_path, task, kind):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
 
 
-def test_detections_are_written_whole_or_not_at_all(registered, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [FasterCOCOEvaluator, CheckedCOCOEvaluator])
+def test_detections_are_written_whole_or_not_at_all(registered, tmp_path, monkeypatch, kind):
     """Ctrl-C while they are written: what an earlier evaluation wrote stays, and nothing else."""
     box = {"bbox": [1, 1, 8, 8], "category_id": 5}
     truth = {
@@ -77,7 +78,7 @@ def test_detections_are_written_whole_or_not_at_all(registered, tmp_path, monkey
         "annotations": [{"id": 1, "image_id": 1, "area": 64, "iscrowd": 0, **box}],
     }
     ids = registered(truth)
-    evaluator = FasterCOCOEvaluator(NAME, ("bbox",), output_dir=str(tmp_path / "out"))
+    evaluator = kind(NAME, ("bbox",), output_dir=str(tmp_path / "out"))
     predictions = by_image([{"image_id": 1, "score": 0.5, **box}], ids)
     numbers(evaluator, predictions, "bbox")
     file = tmp_path / "out" / "coco_instances_results.json"

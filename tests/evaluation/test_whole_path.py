@@ -6,8 +6,10 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from small_data import encode, small, write_config, write_data
 
 SCRIPT = Path(__file__).with_name("given_detections.py")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+TWO = ("--num-gpus", 2, "--dist-url", "auto")
 
 
 def start(folder, data, found, *words, **environment):
@@ -26,13 +29,15 @@ def start(folder, data, found, *words, **environment):
     config = write_config(folder)
     (folder / "found.json").write_text(json.dumps(found))
     given = {"GIVEN_DETECTIONS": str(folder / "found.json"), "OMP_NUM_THREADS": "1"}
-    options = ["--config-file", config, "--eval-only", *data, *words, "OUTPUT_DIR", folder / "out"]
+    options = ["--config-file", config, "--eval-only", *data, *words]
+    options += ["OUTPUT_DIR", folder / "out"]
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", SCRIPT, *map(str, options)],
         env={**os.environ, **given, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -156,8 +161,7 @@ def test_two_processes_count_every_image_once(tmp_path, images):
     """An odd number of images; and one image, so that the second process has none."""
     truth, found = small(images)
     data = write_data(tmp_path, truth)
-    two = ("--num-gpus", 2, "--dist-url", "auto")
-    output = finish(start(tmp_path, data, found, *two))
+    output = finish(start(tmp_path, data, found, *TWO))
     assert "World size: 2" in output
     same_detections(written(tmp_path), found)
     assert_equals_pycocotools(output, tmp_path, found)
@@ -165,3 +169,32 @@ def test_two_processes_count_every_image_once(tmp_path, images):
     per_class = [printed(output)["bbox"][f"AP-{name}"] for name in ("found", "absent")]
     assert per_class[0] == pytest.approx(printed(output)["bbox"]["AP"])
     assert math.isnan(per_class[1]), "no annotation, no AP, and no part in the mean"
+
+
+@pytest.mark.parametrize(
+    ("number", "options", "to_all"),
+    [
+        (signal.SIGTERM, (), False),
+        (signal.SIGINT, ("DATALOADER.NUM_WORKERS", 2), True),
+        pytest.param(signal.SIGINT, TWO, True, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_it_in_so_many_words(tmp_path, number, options, to_all):
+    """In the middle of the images; to all processes as from a terminal's Ctrl-C."""
+    truth, found = small(40)
+    data = write_data(tmp_path, truth)
+    process = start(tmp_path, data, found, *options, GIVEN_SECONDS="1")
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Start inference on" in line:
+            break
+    time.sleep(1.5)
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+    output = "".join(lines) + rest
+    assert process.returncode == 128 + number, output
+    name = signal.Signals(number).name
+    assert f"{name}: the evaluation was stopped before its end and has no result" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "out" / "inference").exists()
