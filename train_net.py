@@ -11,13 +11,14 @@ from detectron2.utils import comm
 from torch import nn
 
 import dnl_det  # noqa: F401  registers the backbones and data sets
-from dnl_det.checkpoint import Checkpointer, WeightsNotFetchedError
+from dnl_det.checkpoint import Checkpointer, WeightsNotFetchedError, check_finite
 from dnl_det.engine import (
     Trainer,
     argument_parser,
     check_processes,
     drop_expectations_unless_trained,
     exit_on_bad_input,
+    exit_on_signal,
     launch,
     setup,
 )
@@ -30,9 +31,10 @@ def evaluate(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
         model = Trainer.build_model(cfg)
         rest = load_for_evaluation(cfg, model, args)
     cfg = drop_expectations_unless_trained(cfg, rest)
-    results = Trainer.test(cfg, model)
-    if cfg.TEST.AUG.ENABLED:
-        results.update(Trainer.test_with_tta(cfg, model))
+    with exit_on_signal("the evaluation"):
+        results = Trainer.test(cfg, model)
+        if cfg.TEST.AUG.ENABLED:
+            results.update(Trainer.test_with_tta(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
@@ -41,7 +43,7 @@ def evaluate(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
 def load_for_evaluation(cfg: Any, model: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
     checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
     try:
-        return checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     except WeightsNotFetchedError as error:
         # A config's own weights are the start of a training, with random heads: without them too
         # the AP is that of an untrained detector. Weights that were asked for are another matter.
@@ -49,6 +51,8 @@ def load_for_evaluation(cfg: Any, model: nn.Module, args: argparse.Namespace) ->
             raise
         logger.warning(f"{error} Evaluating a random start: the AP says nothing.")
         return {}
+    check_finite(model)
+    return rest
 
 
 def train(cfg: Any, args: argparse.Namespace) -> dict[str, Any] | None:
@@ -67,8 +71,12 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     return evaluate(cfg, args) if args.eval_only else train(cfg, args)
 
 
-if __name__ == "__main__":
+def run() -> None:
     arguments = argument_parser().parse_args()
     with exit_on_bad_input():
         check_processes(arguments)
     launch(main, arguments)
+
+
+if __name__ == "__main__":
+    run()

@@ -2,6 +2,7 @@
 
 from .checkpointer import Checkpointer, WeightsNotFetchedError
 from .conversion import Conversion, UnknownLayoutError, convert
+from .finite import check_finite
 from .reading import DamagedCheckpointError, UnsafeCheckpointError, read_checkpoint
 from .writing import write_whole
 
@@ -12,6 +13,7 @@ __all__ = [
     "UnknownLayoutError",
     "UnsafeCheckpointError",
     "WeightsNotFetchedError",
+    "check_finite",
     "convert",
     "read_checkpoint",
     "write_whole",

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 _HEADERS_READ = 5000
 
 
-def check_dataset(name: str) -> int:
+def check_dataset(name: str, *, annotated: bool = True) -> int:
     """Check that a registered data set's files exist and can be read.
 
     Every image must be there; headers are read of up to 5,000, evenly spread, and their sizes
@@ -21,12 +21,13 @@ def check_dataset(name: str) -> int:
 
     Args:
         name: as in ``DATASETS.TRAIN`` or ``TEST``.
+        annotated: see :func:`read_coco_json`.
 
     Returns:
         The number of its images; 0 where it is not in COCO's format.
 
     Raises:
-        ValueError: an unknown name, an unreadable JSON or image, or a wrong size.
+        ValueError: an unknown name, an unreadable JSON or image, no images, or a wrong size.
         FileNotFoundError: a file or folder is missing; the message says how to get it.
     """
     if name not in DatasetCatalog.list():
@@ -44,13 +45,23 @@ def check_dataset(name: str) -> int:
     json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
     if not json_file or not image_root:
         return 0
-    images = read_coco_json(json_file, name)["images"]
+    images = read_coco_json(json_file, name, annotated=annotated)["images"]
+    if not images:
+        raise ValueError(
+            f"data set {name}: the list 'images' of {json_file} is empty; give a JSON with at "
+            "least one image"
+        )
     _check_images(images, Path(image_root), name)
     return len(images)
 
 
-def read_coco_json(json_file: str, name: str) -> dict[str, Any]:
+def read_coco_json(json_file: str, name: str, *, annotated: bool = True) -> dict[str, Any]:
     """The content of a COCO-format annotation file.
+
+    Args:
+        json_file: its path.
+        name: of the data set, for the messages.
+        annotated: whether it must have annotations. Test sets are published without.
 
     Raises:
         FileNotFoundError: no such file.
@@ -62,11 +73,12 @@ def read_coco_json(json_file: str, name: str) -> dict[str, Any]:
         raise FileNotFoundError(f"data set {name}: there is no file {json_file}") from None
     except ValueError as error:
         raise ValueError(f"data set {name}: {json_file} cannot be read as JSON: {error}") from error
-    for key in ("images", "annotations", "categories"):
+    keys = ("images", "annotations", "categories") if annotated else ("images", "categories")
+    for key in keys:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(
                 f"data set {name}: {json_file} is not in COCO's format: it has no list {key!r} "
-                "(images, annotations, categories are needed)"
+                f"({', '.join(keys)} are needed)"
             )
     return content
 

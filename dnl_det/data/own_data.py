@@ -71,5 +71,5 @@ def _register(name: str, json_file: str, images: str) -> list[tuple[int, str]]:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     register_coco_instances(name, {}, json_file, images)
-    content = read_coco_json(json_file, name)
+    content = read_coco_json(json_file, name, annotated=name == "own_train")
     return sorted((category["id"], category["name"]) for category in content["categories"])

@@ -12,6 +12,7 @@ from .command_line import (
 from .launch import check_processes, launch
 from .optimizer import build_optimizer
 from .predictor import Predictor
+from .stopping import exit_on_signal
 from .trainer import Trainer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_processes",
     "drop_expectations_unless_trained",
     "exit_on_bad_input",
+    "exit_on_signal",
     "fall_back_to_cpu",
     "launch",
     "load_config",

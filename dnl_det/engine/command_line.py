@@ -129,7 +129,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     fall_back_to_cpu(cfg)
     own_data = use_own_data(cfg)
     names = cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    sizes = {name: check_dataset(name) for name in names}
+    # Without annotations there are detections, and no AP.
+    sizes = {name: check_dataset(name, annotated=name in cfg.DATASETS.TRAIN) for name in names}
     given = _overrides(args)[::2]
     _respect_given_schedule(cfg, given)
     if own_data or any(key not in _HARMLESS for key in given):

@@ -2,32 +2,47 @@
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+# The exit status of a process that ended on a signal in good order.
+_OF_SIGNALS = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
     """Call ``main(args)`` in every process that the command line or ``torchrun`` asks for.
 
-    Without a GPU, processes talk over gloo and ``--num-gpus`` counts CPU processes.
+    Without a GPU, processes talk over gloo and ``--num-gpus`` counts CPU processes. Where a signal
+    ends them, this one exits with their status.
     """
     if _under_torchrun():
         _run_under_torchrun(main, args)
         return
-    detectron2_launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    try:
+        detectron2_launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except KeyboardInterrupt:
+        if args.num_gpus * args.num_machines == 1:
+            raise
+        sys.exit(128 + signal.SIGINT)  # Ctrl-C, which they got as well: they say what they do
+    except ProcessExitedException as error:
+        if error.exit_code not in _OF_SIGNALS:
+            raise
+        sys.exit(error.exit_code)
 
 
 def check_processes(args: argparse.Namespace) -> None:

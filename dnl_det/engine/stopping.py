@@ -1,10 +1,12 @@
-"""Ending a training early without losing what it has learned."""
+"""Ending a training early without losing what it has learned; ending an evaluation early."""
 
 import logging
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -75,3 +77,34 @@ class StopOnSignal(HookBase):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+
+@contextmanager
+def exit_on_signal(what: str) -> Iterator[None]:
+    """On SIGTERM or SIGINT: say that ``what`` was stopped and how to start it again, and exit.
+
+    The exit status is the shell's for that signal, 143 or 130. A second signal ends at once.
+    """
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that loads data: its parent ends it
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
+        restore()
+        logging.getLogger(__name__).warning(
+            f"{signal.Signals(number).name}: {what} was stopped before its end and has no result. "
+            f"Start it again with: python {shlex.join(sys.argv)}"
+        )
+        sys.exit(128 + number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        restore()

@@ -9,7 +9,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
-    COCOEvaluator,
     COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
@@ -18,6 +17,7 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
+from .coco import CheckedCOCOEvaluator
 from .faster_coco import TASKS, FasterCOCOEvaluator
 
 # By "evaluator_type" of the metadata.
@@ -72,11 +72,11 @@ def build_evaluator(
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
-def _coco_evaluator(dataset_name: str, tasks: tuple[str, ...], folder: str) -> COCOEvaluator:
+def _coco_evaluator(dataset_name: str, tasks: tuple[str, ...], folder: str) -> CheckedCOCOEvaluator:
     """The faster one where its package is installed; keypoints it has not."""
     if set(tasks) <= set(TASKS) and importlib.util.find_spec("faster_coco_eval"):
         return FasterCOCOEvaluator(dataset_name, tasks, output_dir=folder)
-    return COCOEvaluator(dataset_name, tasks, output_dir=folder)
+    return CheckedCOCOEvaluator(dataset_name, tasks, output_dir=folder)
 
 
 def _tasks(cfg: CfgNode) -> tuple[str, ...]:

@@ -1,18 +1,15 @@
 """COCO's box and mask AP by faster-coco-eval: the same numbers in a fraction of the time."""
 
 import gc
-import itertools
-import json
-import os
 from typing import Any
 
-from detectron2.evaluation import COCOEvaluator
+from .coco import CheckedCOCOEvaluator
 
 TASKS = ("bbox", "segm")
 
 
-class FasterCOCOEvaluator(COCOEvaluator):
-    """detectron2's evaluator, with matching and accumulation in C++.
+class FasterCOCOEvaluator(CheckedCOCOEvaluator):
+    """The same with matching and accumulation in C++.
 
     Needs the package faster-coco-eval, which gives the 12 numbers of pycocotools.
 
@@ -39,9 +36,6 @@ class FasterCOCOEvaluator(COCOEvaluator):
             dataset_name, tasks, distributed, output_dir=output_dir, use_fast_impl=False
         )
         self._truth = COCO(self._coco_api.dataset)
-        # detectron2 would also pickle all detections there: what the JSON says, for two fifths of
-        # the time that all the rest takes.
-        self._folder, self._output_dir = output_dir, None
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict[str, Any]:
         """See ``COCOEvaluator``."""
@@ -54,36 +48,6 @@ class FasterCOCOEvaluator(COCOEvaluator):
         finally:
             if enabled:
                 gc.enable()
-
-    def _eval_predictions(self, predictions: list[Any], img_ids: list[int] | None = None) -> None:
-        results = list(itertools.chain.from_iterable(p["instances"] for p in predictions))
-        self._to_dataset_ids(results)
-        if self._folder:
-            os.makedirs(self._folder, exist_ok=True)
-            file = os.path.join(self._folder, "coco_instances_results.json")
-            _write(file, _to_json(results))
-            self._logger.info(f"Saved {len(results)} detections to {file}")
-        if not self._do_evaluation:
-            self._logger.info("Annotations are not available for evaluation.")
-            return
-        for task in sorted(self._tasks):
-            evaluation = self._evaluate_task(results, task, img_ids) if results else None
-            self._results[task] = self._derive_coco_results(
-                evaluation, task, class_names=self._metadata.get("thing_classes")
-            )
-
-    def _to_dataset_ids(self, results: list[dict[str, Any]]) -> None:
-        ids = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if ids is None:
-            return
-        of_class = {index: dataset_id for dataset_id, index in ids.items()}
-        for result in results:
-            if result["category_id"] not in of_class:
-                raise ValueError(
-                    f"a detection has class {result['category_id']}, but the data set has only "
-                    f"{len(of_class)}, from 0: MODEL.ROI_HEADS.NUM_CLASSES does not fit it"
-                )
-            result["category_id"] = of_class[result["category_id"]]
 
     def _evaluate_task(
         self, results: list[dict[str, Any]], task: str, img_ids: list[int] | None
@@ -111,23 +75,3 @@ class FasterCOCOEvaluator(COCOEvaluator):
             evaluation.params.imgIds = img_ids
         evaluation.run()
         return evaluation
-
-
-def _write(file: str, content: bytes) -> None:
-    """Stopped at any moment, it leaves the file that was there or the new one, whole."""
-    partial = f"{file}.{os.getpid()}.partial"
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(content)
-        os.replace(partial, file)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-
-
-def _to_json(results: list[dict[str, Any]]) -> bytes:
-    try:
-        import orjson
-    except ImportError:
-        return json.dumps(results).encode()
-    return orjson.dumps(results)

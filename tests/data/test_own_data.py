@@ -1,6 +1,7 @@
 """One's own COCO-format data through config keys."""
 
 import json
+from pathlib import Path
 
 import pytest
 from detectron2.config import get_cfg
@@ -79,3 +80,18 @@ def test_categories_must_agree(cfg, shapes, tmp_path):
         ValueError, match=r"TRAIN_JSON and VAL_JSON differ in their categories.*ring"
     ):
         use_own_data(cfg)
+
+
+@pytest.mark.parametrize("split", ["TRAIN", "VAL"])
+def test_only_training_data_need_annotations(cfg, shapes, tmp_path, split):
+    """Test sets are published without."""
+    own(cfg, shapes, split)
+    content = json.loads(Path(cfg.DATASETS[f"{split}_JSON"]).read_text())
+    del content["annotations"]
+    (tmp_path / "bare.json").write_text(json.dumps(content))
+    cfg.DATASETS[f"{split}_JSON"] = str(tmp_path / "bare.json")
+    if split == "VAL":
+        assert use_own_data(cfg)
+    else:
+        with pytest.raises(ValueError, match="own_train: .* it has no list 'annotations'"):
+            use_own_data(cfg)

@@ -1,0 +1,166 @@
+"""COCO's AP by pycocotools, where also the odd cases have an answer that says what it is."""
+
+import itertools
+import json
+import logging
+import os
+from typing import Any
+
+from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
+from detectron2.structures import Instances
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+# The key of a prediction, beside detectron2's "image_id" and "instances".
+_NOT_FINITE = "not_finite"
+
+logger = logging.getLogger(__name__)
+
+
+class CheckedCOCOEvaluator(COCOEvaluator):
+    """detectron2's evaluator, but for these cases.
+
+    - Without any detection AP is 0, as COCO defines it, and not NaN.
+    - Detections whose box or score is not finite are left out and counted in a warning.
+    - Without annotations there is no AP, with a warning that says so.
+    - ``coco_instances_results.json`` is written whole or not at all. detectron2 also pickles the
+      same detections, in more time than all the rest takes: this one does not.
+
+    Args:
+        dataset_name: a registered data set.
+        tasks: any of ``bbox``, ``segm``, ``keypoints``.
+        distributed: collect detections from all processes.
+        output_dir: where ``coco_instances_results.json`` is written; nowhere if None.
+        kwargs: see ``COCOEvaluator``.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: tuple[str, ...],
+        distributed: bool = True,
+        output_dir: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dataset_name, tasks, distributed, output_dir=output_dir, **kwargs)
+        self._dataset_name = dataset_name
+        self._folder, self._output_dir = output_dir, None
+        # An empty list is no better than none: there would be nothing to find.
+        self._do_evaluation = bool(self._coco_api.dataset.get("annotations"))
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """See ``COCOEvaluator``."""
+        for image, output in zip(inputs, outputs, strict=True):
+            if "instances" not in output:
+                super().process([image], [output])
+                continue
+            kept, count = _finite(output["instances"])
+            super().process([image], [{**output, "instances": kept}])
+            if count:
+                self._predictions[-1][_NOT_FINITE] = count
+
+    def _eval_predictions(self, predictions: list[Any], img_ids: list[int] | None = None) -> None:
+        results = list(itertools.chain.from_iterable(p["instances"] for p in predictions))
+        self._warn_of_not_finite(predictions)
+        self._to_dataset_ids(results)
+        if self._folder:
+            os.makedirs(self._folder, exist_ok=True)
+            file = os.path.join(self._folder, "coco_instances_results.json")
+            _write(file, _to_json(results))
+            logger.info(f"Saved {len(results)} detections to {file}")
+        if not self._do_evaluation:
+            logger.warning(
+                f"data set {self._dataset_name}: {self._metadata.json_file} has no annotations, so "
+                "there is no AP"
+            )
+            return
+        if not results:
+            logger.warning(
+                f"data set {self._dataset_name}: the model found nothing in {len(predictions)} "
+                "images, so AP is 0"
+            )
+        for task in sorted(self._tasks):
+            if results:
+                evaluation = self._evaluate_task(results, task, img_ids)
+            else:
+                evaluation = self._evaluate_nothing(task, img_ids)
+            self._results[task] = self._derive_coco_results(
+                evaluation, task, class_names=self._metadata.get("thing_classes")
+            )
+
+    def _warn_of_not_finite(self, predictions: list[dict[str, Any]]) -> None:
+        affected = [p for p in predictions if _NOT_FINITE in p]
+        if affected:
+            count = sum(p[_NOT_FINITE] for p in affected)
+            logger.warning(
+                f"data set {self._dataset_name}: {count} detections in {len(affected)} of "
+                f"{len(predictions)} images have a box or score that is not finite, first in image "
+                f"{affected[0]['image_id']}, and are left out: the training has probably diverged"
+            )
+
+    def _to_dataset_ids(self, results: list[dict[str, Any]]) -> None:
+        ids = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if ids is None:
+            return
+        of_class = {index: dataset_id for dataset_id, index in ids.items()}
+        for result in results:
+            if result["category_id"] not in of_class:
+                raise ValueError(
+                    f"a detection has class {result['category_id']}, but the data set has only "
+                    f"{len(of_class)}, from 0: MODEL.ROI_HEADS.NUM_CLASSES does not fit it"
+                )
+            result["category_id"] = of_class[result["category_id"]]
+
+    def _evaluate_task(
+        self, results: list[dict[str, Any]], task: str, img_ids: list[int] | None
+    ) -> Any:
+        return _evaluate_predictions_on_coco(
+            self._coco_api,
+            results,
+            task,
+            kpt_oks_sigmas=self._kpt_oks_sigmas,
+            img_ids=img_ids,
+            max_dets_per_image=self._max_dets_per_image,
+        )
+
+    def _evaluate_nothing(self, task: str, img_ids: list[int] | None) -> COCOeval:
+        # COCO.loadRes looks at the first detection.
+        detections = COCO()
+        detections.dataset = {**self._coco_api.dataset, "annotations": []}
+        detections.createIndex()
+        evaluation = COCOeval(self._coco_api, detections, task)
+        if img_ids is not None:
+            evaluation.params.imgIds = img_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return evaluation
+
+
+def _finite(instances: Instances) -> tuple[Instances, int]:
+    """Those with a finite box and score, and the number of the others."""
+    finite = instances.pred_boxes.tensor.isfinite().all(dim=1) & instances.scores.isfinite()
+    if finite.all():
+        return instances, 0
+    return instances[finite], int((~finite).sum())
+
+
+def _write(file: str, content: bytes) -> None:
+    """Stopped at any moment, it leaves the file that was there or the new one, whole."""
+    partial = f"{file}.{os.getpid()}.partial"
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(content)
+        os.replace(partial, file)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def _to_json(results: list[dict[str, Any]]) -> bytes:
+    try:
+        import orjson
+    except ImportError:
+        return json.dumps(results).encode()
+    return orjson.dumps(results)
