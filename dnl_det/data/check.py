@@ -79,10 +79,11 @@ def checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> C
     content["categories"] = check_categories(content["categories"], report)
     entries, left_out = check_image_entries(content["images"], report)
     annotations = content.get("annotations")
-    annotated = {whole_number(a.get("image_id")) for a in annotations or () if isinstance(a, dict)}
+    ids = (whole_number(a.get("image_id")) for a in annotations or () if isinstance(a, dict))
+    annotated = {identity for identity in ids if identity is not None}
     decode = use.thorough or len(entries) <= _DECODED_AT_START
     content["images"], unusable = check_images(
-        entries, Path(images), annotated - {None}, report, decode, use.progress
+        entries, Path(images), annotated, report, decode, use.progress
     )
     _judge_images(len(entries), len(content["images"]), report)
     if annotations is not None:

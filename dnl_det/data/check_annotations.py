@@ -4,12 +4,11 @@ from collections import Counter
 from typing import Any
 
 from .check_entries import take_id, whole_number
-from .check_masks import Item, check_masks
+from .check_masks import TOLERANCE, Item, check_masks
 from .faults import NOTE, REPAIRED
 from .findings import Report, repr_shortly
 
 _AT_ONCE = 20_000  # annotations; their polygons are some 10 MB
-_TOLERANCE = 1.0  # pixels over the image's edge that are rounding
 
 
 class AnnotationCheck:
@@ -68,7 +67,10 @@ class AnnotationCheck:
         if not isinstance(entry, dict):
             report.add("annotation-broken", f"the entry with index {index}")
             return False
-        where = {"annotation_id": entry.get("id"), "image_id": entry.get("image_id")}
+        where: dict[str, Any] = {
+            "annotation_id": entry.get("id"),
+            "image_id": entry.get("image_id"),
+        }
         image_id = take_id(entry, "image_id", report, **where)
         category_id = take_id(entry, "category_id", report, **where)
         if image_id is None or category_id is None:
@@ -134,7 +136,7 @@ class AnnotationCheck:
     def _check_box(self, item: Item) -> bool:
         """Leave it a box within its image; False where there is none and no mask to take one of."""
         annotation, report = item.annotation, self._report
-        given = annotation.get("bbox")
+        given: Any = annotation.get("bbox")
         code = _why_unusable(given, item)
         if code:
             if item.extent is None:
@@ -148,7 +150,7 @@ class AnnotationCheck:
         x, y, width, height = given
         corners = (x, y, x + width, y + height)
         cut = _cut(corners, item)
-        if max(abs(a - b) for a, b in zip(corners, cut, strict=True)) > _TOLERANCE:
+        if max(abs(a - b) for a, b in zip(corners, cut, strict=True)) > TOLERANCE:
             annotation["bbox"] = [cut[0], cut[1], cut[2] - cut[0], cut[3] - cut[1]]
             text = f"bbox {_short(given)} of an image of {item.width} x {item.height}"
             report.add("box-over-edge", text, **item.where)
@@ -174,7 +176,7 @@ class AnnotationCheck:
             self._report.add("mask-absent", **item.where)
 
     def _check_area(self, item: Item) -> None:
-        given = item.annotation.get("area")
+        given: Any = item.annotation.get("area")
         if type(given) in (int, float) and 0 <= given < float("inf"):
             return
         width, height = item.annotation["bbox"][2:]

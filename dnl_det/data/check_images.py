@@ -56,10 +56,10 @@ def look_at(file: str | Path, decode: bool) -> Look:
         with open_image(os.fspath(file)) as image:
             if not is_readable_mode(image):
                 return Look(found=[("image-unreadable", f"its pixels are of mode {image.mode}")])
-            look = _describe(image, file)
+            look = _describe(image, file, decode)
             if decode or not _ends_well(image, file, size):
                 try:
-                    image.load()
+                    _decode(image, file)
                 except Exception as error:  # Pillow's decoders raise what they like
                     return Look(found=[("image-truncated", printable(str(error)))])
             return look
@@ -75,12 +75,26 @@ def _without_path(error: Exception) -> str:
     return "no format that is read" if isinstance(error, OSError) else printable(str(error))
 
 
-def _describe(image: Image.Image, file: str | Path) -> Look:
-    look = Look(image.size, image.size)
+def _decode(image: Image.Image, file: str | Path) -> None:
+    image.load()
+    if image.format == "PNG":  # whose check sums are passed over in decoding
+        with open_image(os.fspath(file)) as again:
+            again.verify()
+
+
+def _orientation(image: Image.Image, decode: bool) -> int:
+    # A PNG may have EXIF after its pixels, and Pillow decodes all to look for it.
+    if image.format == "PNG" and not decode and "exif" not in image.info:
+        return 1
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # as detectron2, which then takes it for upright
-        orientation = 1
+        return 1
+
+
+def _describe(image: Image.Image, file: str | Path, decode: bool) -> Look:
+    look = Look(image.size, image.size)
+    orientation = _orientation(image, decode)
     if orientation in range(2, 9):
         look.found.append(("image-rotated", f"orientation {orientation}"))
         look.upright = image.size[::-1] if orientation > 4 else image.size
@@ -176,21 +190,18 @@ def _take_size(
     entry: dict[str, Any], look: Look, annotated: bool, report: Report, where: dict[str, Any]
 ) -> bool:
     """Give the entry its file's size; False where it has another one and objects in it."""
-    assert look.upright and look.stored
     given = entry.get("width"), entry.get("height")
-    right = given == look.upright and all(type(side) is int for side in given)
-    if not right:
+    as_said = given == look.upright
+    if not (as_said and all(type(side) is int for side in given)):
+        is_ = "the file is {} x {}".format(*look.upright or ())
+        if given == look.stored and not as_said:
+            is_ += " after the rotation that its EXIF notes"
+        said = " x ".join(repr_shortly(side) for side in given)
         told = all(isinstance(side, (int, float)) and side == side for side in given)
-        said = f"the JSON says {repr_shortly(given[0])} x {repr_shortly(given[1])} (width x height)"
-        is_ = f"the file is {look.upright[0]} x {look.upright[1]}"
-        if given != look.upright:
-            if told and annotated:
-                if given == look.stored:
-                    is_ += " after the rotation that its EXIF notes"
-                report.add("image-size", f"{is_}, {said}", **where)
-                return False
-            report.add("image-size-taken", f"{is_}, {said}", **where)
-        else:
-            report.add("image-size-taken", f"{said}, not whole numbers", **where)
-    entry["width"], entry["height"] = look.upright
+        wrong = told and annotated and not as_said
+        code = "image-size" if wrong else "image-size-taken"
+        report.add(code, f"{is_}, the JSON says {said} (width x height)", **where)
+        if wrong:
+            return False
+    entry["width"], entry["height"] = look.upright or given
     return True

@@ -11,7 +11,7 @@ from .polygons import Polygons
 from .run_length import runs_of
 
 _LARGEST = 1e9  # pixels; a coordinate beyond is none
-_TOLERANCE = 1.0  # pixels over the image's edge that are rounding
+TOLERANCE = 1.0  # pixels over the image's edge that are rounding
 
 
 @dataclass
@@ -115,7 +115,7 @@ def _keep_polygons(
     # pycocotools walks along every edge pixel by pixel, so one far away would take its memory.
     near = (least >= -sizes).all(axis=1) & (largest <= 2 * sizes).all(axis=1)
     inside = near & (largest > 0).all(axis=1) & (least < sizes).all(axis=1)
-    over = (least < -_TOLERANCE).any(axis=1) | (largest > sizes + _TOLERANCE).any(axis=1)
+    over = np.any((least < -TOLERANCE) | (largest > sizes + TOLERANCE), axis=1)
     flat = ~(largest > least).all(axis=1)
     crossed = np.zeros(len(polygons), dtype=bool)
     cancels = ~flat & (areas <= 0)  # the halves of an eight do, and are filled all the same

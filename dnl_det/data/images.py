@@ -166,7 +166,10 @@ class OpenCVMapper(FileMapper):
         return read_with_opencv(file, self.image_format)
 
     def _read_labels(self, file: str) -> np.ndarray:
-        return cv2.imread(file, cv2.IMREAD_GRAYSCALE)
+        labels = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
+        if labels is None:
+            raise UnreadableImageError(f"{file} cannot be read as an image by OpenCV")
+        return labels
 
 
 def _uses_opencv(cfg: CfgNode) -> bool:

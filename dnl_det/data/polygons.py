@@ -62,11 +62,9 @@ class Polygons:
         order = order[np.searchsorted(self.corners[order], 4) :]  # a triangle cannot
         begin = 0
         while begin < len(order) and self.corners[order[begin]] <= _MOST_CORNERS:
-            least = int(self.corners[order[begin]])
-            end = begin + int(
-                np.searchsorted(self.corners[order[begin:]], least + least // 8, "right")
-            )
-            end = min(end, begin + max(1, _PAIRS_AT_ONCE // (least + least // 8) ** 2))
+            most = int(self.corners[order[begin]]) * 9 // 8
+            end = begin + int(np.searchsorted(self.corners[order[begin:]], most, "right"))
+            end = min(end, begin + max(1, _PAIRS_AT_ONCE // most**2))
             yield order[begin:end], int(self.corners[order[end - 1]])
             begin = end
 
