@@ -56,6 +56,9 @@ def _dnl_defaults() -> CN:
     # Query, key (NL: value too) and GC's bottleneck have 1 / REDUCTION of the stage's channels.
     dnl.REDUCTION = 4
 
+    # Whether attention in a stage that MODEL.BACKBONE.FREEZE_AT freezes learns all the same.
+    dnl.TRAIN_IN_FROZEN = False
+
     # What computes the softmax attention of "dnl" and "nl", exactly all: "plain", "chunked" (memory
     # linear in the number of positions), "sdpa" (torch's), or "auto", by that number.
     dnl.BACKEND = "auto"

@@ -57,7 +57,14 @@ def _insert(resnet: ResNet, dnl: CfgNode) -> None:
             "MODEL.DNL.RES2 to RES5 are all empty, so this backbone has no attention. The paper "
             "uses RES4: [-2] and RES5: [-3, -2, -1]; set BLOCK: none where none is meant."
         )
-    insert_attention(resnet, stages, dnl.BLOCK, position=dnl.POSITION, **_block_arguments(dnl))
+    insert_attention(
+        resnet,
+        stages,
+        dnl.BLOCK,
+        position=dnl.POSITION,
+        train_in_frozen=dnl.TRAIN_IN_FROZEN,
+        **_block_arguments(dnl),
+    )
 
 
 @BACKBONE_REGISTRY.register()

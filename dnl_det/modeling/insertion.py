@@ -16,12 +16,12 @@ def insert_attention(
     block: str = "dnl",
     *,
     position: str = "before_relu",
+    train_in_frozen: bool = False,
     **kwargs: Any,
 ) -> ResNet:
     """Put an attention block into chosen residual blocks of a ResNet.
 
-    Output strides and channels, frozen stages and the names of all other parameters stay. In a
-    frozen stage the attention is frozen too, which is logged: it has to come from a checkpoint.
+    Output strides and channels, frozen stages and the names of all other parameters stay.
 
     Args:
         resnet: any ResNet of detectron2 (depth 18 to 152, ResNeXt, deformable); changed in place.
@@ -29,6 +29,8 @@ def insert_attention(
             instance ``{"res4": [-2], "res5": [-3, -2, -1]}``.
         block: ``dnl``, ``nl``, ``snl`` or ``gc``.
         position: see :class:`AttentionBlock`.
+        train_in_frozen: whether the attention in a frozen stage learns all the same. If not, it is
+            frozen too, which is logged: it has to come from a checkpoint.
         kwargs: the attention block's own keyword arguments.
 
     Returns:
@@ -51,11 +53,13 @@ def insert_attention(
         attention = build_attention(block, old.out_channels, **kwargs)
         attention.to(next(old.parameters()).device)
         stage[index] = AttentionBlock(old, attention, position)
-        if not any(parameter.requires_grad for parameter in old.parameters()):
+        is_frozen = not any(parameter.requires_grad for parameter in old.parameters())
+        if is_frozen and not train_in_frozen:
             stage[index].freeze()
             logging.getLogger(__name__).warning(
                 f"{name} is frozen (MODEL.BACKBONE.FREEZE_AT), and so is the attention in "
-                f"{name}.{index}: unless a checkpoint fills it, it stays at its random start."
+                f"{name}.{index}: unless a checkpoint fills it, it stays at its random start. "
+                "To train it, set MODEL.DNL.TRAIN_IN_FROZEN: True."
             )
     return resnet
 

@@ -123,6 +123,22 @@ def test_frozen_stages_freeze_their_attention_and_say_so(caplog):
     assert isinstance(resnet.res4[1].conv1.norm, FrozenBatchNorm2d)
 
 
+def test_attention_in_a_frozen_stage_learns_where_asked_to(caplog):
+    cfg = config(18, RES3=[-1], TRAIN_IN_FROZEN=True, INIT_GAMMA=0.5)
+    cfg.MODEL.BACKBONE.FREEZE_AT = 3
+    with caplog.at_level("WARNING"):
+        resnet = build_dnl_resnet_backbone(cfg, RGB)
+    assert not any("frozen" in record.message for record in caplog.records)
+
+    resnet(torch.rand(2, 3, 32, 32))["res3"].sum().backward()
+    below = ("stem", "res2", "res3")
+    learning = {name for name, p in resnet.named_parameters() if p.grad is not None}
+    learning = {name for name in learning if name.startswith(below)}
+    attention = {f"res3.1.attention.{n}" for n, _ in resnet.res3[1].attention.named_parameters()}
+    assert learning == attention
+    assert isinstance(resnet.res3[1].conv1.norm, FrozenBatchNorm2d)
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
