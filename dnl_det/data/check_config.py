@@ -79,7 +79,8 @@ def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -
             logger.log(logging.WARNING if changed else logging.INFO, report.text(examples=2))
         if file := use_repaired(one, folder):
             logger.warning(f"data set {report.name}: its annotations are now those of {file}")
-        if report.count(REPAIRED, "mask-rle") and cfg.MODEL.MASK_ON:
+        trained_on = training and report.name in cfg.DATASETS.TRAIN
+        if report.count(REPAIRED, "mask-rle") and trained_on and cfg.MODEL.MASK_ON:
             cfg.INPUT.MASK_FORMAT = "bitmask"
     return {one.report.name: len(one.content.get("images", ())) for one in found}
 
