@@ -6,6 +6,8 @@ import json
 import numpy as np
 from PIL import Image
 
+from dnl_det.data.check import Use, checked
+
 WIDTH, HEIGHT = 48, 36
 SQUARE = [8.0, 6.0, 24.0, 6.0, 24.0, 22.0, 8.0, 22.0]
 SECOND = [28.0, 10.0, 44.0, 10.0, 44.0, 30.0, 28.0, 30.0]
@@ -75,3 +77,25 @@ class DataSet:
     def write(self):
         self.json.write_text(json.dumps(self.content))
         return self.json
+
+
+def check(data, **use):
+    """Write the data set and look at everything."""
+    return checked("mine", data.write(), data.images, Use(thorough=True, **use))
+
+
+def codes(found, *kinds):
+    """``{code: count}`` of the findings of some kinds; by default of all but notes."""
+    kinds = kinds or ("error", "skipped", "repaired")
+    return {code: len(v) for kind, code, v in found.report.groups() if kind in kinds}
+
+
+def only(found, code):
+    """The one finding of a code."""
+    (finding,) = found.report.findings[next(k for k in found.report.findings if k[1] == code)]
+    return finding
+
+
+def noise(*shape, dtype=np.uint8):
+    """An array of any values of a type; the same each time."""
+    return np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape).astype(dtype)

@@ -79,6 +79,8 @@ def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -
             logger.log(logging.WARNING if changed else logging.INFO, report.text(examples=2))
         if file := use_repaired(one, folder):
             logger.warning(f"data set {report.name}: its annotations are now those of {file}")
+        elif report.changes_annotations:
+            logger.warning(f"data set {report.name}: panoptic annotations are used as they are")
         trained_on = training and report.name in cfg.DATASETS.TRAIN
         if report.count(REPAIRED, "mask-rle") and trained_on and cfg.MODEL.MASK_ON:
             cfg.INPUT.MASK_FORMAT = "bitmask"

@@ -83,6 +83,29 @@ def read_categories(
     return [] if report.has_errors else [(c["id"], c["name"]) for c in categories]
 
 
+def set_classes(name: str, max_mb: int = MAX_JSON_MB) -> None:
+    """Set the class names and ids of a registered data set's metadata, from its JSON alone.
+
+    Raises:
+        FileNotFoundError: the JSON is not there.
+        DataError: it cannot be read, or its categories cannot be used.
+    """
+    metadata = MetadataCatalog.get(name)
+    json_file = metadata.get("json_file")
+    if not json_file:
+        DatasetCatalog.get(name)  # another format, whose loader sets them
+        return
+    if not os.path.exists(json_file):
+        raise FileNotFoundError(f"data set {name}: there is no file {json_file}")
+    report = Report(name)
+    categories = read_categories(json_file, report, max_mb)
+    raise_errors([report])
+    metadata.thing_classes = [name for _, name in categories]
+    metadata.thing_dataset_id_to_contiguous_id = {
+        identity: index for index, (identity, _) in enumerate(categories)
+    }
+
+
 def _check_paths(name: str, json_file: str, images: str) -> None:
     if not Path(images).is_dir():
         raise FileNotFoundError(

@@ -4,10 +4,11 @@ import json
 
 import pytest
 from detectron2.config import get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from dnl_det import add_dnl_config
-from dnl_det.data.own_data import use_own_data
+from dnl_det.data import DataError
+from dnl_det.data.own_data import set_classes, use_own_data
 
 
 @pytest.fixture
@@ -79,3 +80,21 @@ def test_categories_must_agree(cfg, shapes, tmp_path):
         ValueError, match=r"TRAIN_JSON and VAL_JSON differ in their categories.*ring"
     ):
         use_own_data(cfg)
+
+
+def test_classes_are_known_from_a_json_whose_annotations_detectron2_refuses(cfg, shapes, tmp_path):
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] = 7
+    cfg.DATASETS.VAL_JSON = str(tmp_path / "other.json")
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    cfg.DATASETS.VAL_IMAGES = str(shapes / "val")
+    use_own_data(cfg)
+    set_classes("own_val")
+    metadata = MetadataCatalog.get("own_val")
+    wanted = sorted((c["id"], c["name"]) for c in content["categories"])
+    assert metadata.thing_classes == [name for _, name in wanted]
+    assert list(metadata.thing_dataset_id_to_contiguous_id) == [identity for identity, _ in wanted]
+    (tmp_path / "other.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="json-depth"):
+        set_classes("own_val")
