@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from faulty import HEIGHT, SECOND, SQUARE, WIDTH, DataSet, annotation
 from PIL import Image
 
@@ -253,7 +254,6 @@ def test_the_command_in_a_process_of_its_own(root, data):
 
 def perfect_detections(cfg, name):
     """An evaluator of the run, and detections that are the annotations themselves."""
-    import torch
     from detectron2.data import DatasetCatalog
     from detectron2.structures import Boxes, BoxMode, Instances
 
@@ -277,7 +277,6 @@ def perfect_detections(cfg, name):
 
 
 def mask_of(segmentation, size):
-    import torch
     from pycocotools import mask as mask_util
 
     if isinstance(segmentation, list):
@@ -332,6 +331,8 @@ def test_an_image_that_breaks_during_a_training_is_named(root, data, tiny, tmp_p
     assert stopped[1] == str(data.file(2))
     saved = Path(re.search(r"Go on from (\S+) by --resume", output)[1])
     number = int(saved.stem.removeprefix("model_"))
+    hooks = torch.load(saved, weights_only=True)["trainer"]["hooks"]
+    assert hooks["LRScheduler"]["last_epoch"] == number + 1  # steps that were made
 
     status, output = run(
         root, *TRAIN, "--resume", *own(data), *keys[2:], "SOLVER.MAX_ITER", number + 3

@@ -168,6 +168,9 @@ def test_broken_image_entries(data, entry):
     data.entries.append(entry)
     assert codes(check(data)) == {"image-broken": 1}
     assert codes(check(data, evaluation=True), "error") == {"image-broken": 1}
+    data.add(image_id=9)
+    code = "skipped" if isinstance(entry, dict) and "id" in entry else "unknown"
+    assert codes(check(data)) == {"image-broken": 1, f"annotation-image-{code}": 1}
 
 
 @pytest.mark.parametrize("entry", [None, 7, [], {}, {"id": 9, "image_id": 1}])
