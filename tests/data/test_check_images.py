@@ -1,6 +1,8 @@
 """Image files that cannot be used, or are converted as they are read."""
 
+import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -202,20 +204,52 @@ def test_most_images_missing_is_an_error(data):
     assert "images-none" in codes(check(data), "error")
 
 
-def png_that_says(width, height):
-    def chunk(kind, content):
-        body = kind + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+def chunk(kind, content):
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
+
+def png_that_says(width, height, *more):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + pixels + chunk(b"IEND", b"")
 
 
-def test_an_image_bomb_is_refused_without_being_decoded(data):
-    data.file(2).write_bytes(png_that_says(60000, 60000))
-    data.entries[1].update(width=60000, height=60000)
+def altered(image_format, offset, sides, kind):
+    """A whole small image whose header says other sides."""
+    file = io.BytesIO()
+    Image.fromarray(noise(HEIGHT, WIDTH, 3)).save(file, image_format)
+    content = bytearray(file.getvalue())
+    if image_format == "JPEG":
+        offset += content.index(b"\xff\xc0")
+    struct.pack_into(kind, content, offset, *sides)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png_that_says(60000, 60000),
+        altered("JPEG", 5, (65000, 65000), ">HH"),
+        altered("BMP", 18, (60000, 60000), "<ii"),
+        altered("GIF", 6, (65000, 65000), "<HH"),
+    ],
+)
+def test_an_image_bomb_is_refused_without_being_decoded(data, content):
+    data.file(2).write_bytes(content)
     for evaluation in (False, True):
         found = check(data, evaluation=evaluation)
         assert codes(found, "error") == {"image-bomb": 1}
         assert only(found, "image-bomb").image_id == 2
+
+
+def test_a_bomb_in_an_image_s_text_is_not_unpacked(data):
+    text = zlib.compress(bytes(300_000_000), 9)
+    content = png_that_says(WIDTH, HEIGHT, chunk(b"zTXt", b"a\0\0" + text))
+    data.file(2).write_bytes(content)
+    tracemalloc.start()
+    found = check(data)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "image-unreadable" in codes(found) or "image-truncated" in codes(found)
+    assert most < 100_000_000
