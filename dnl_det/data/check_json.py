@@ -8,7 +8,7 @@ from typing import Any
 
 from .findings import Report, printable
 
-# COCO's training annotations have 450 MB, and LVIS' 1.1 GB; parsed, they take about eight times
+# COCO's training annotations have 450 MB, and LVIS' 1.1 GB; checking takes about twelve times
 # as much memory.
 MAX_JSON_MB = 4096
 # What is read here is read again by pycocotools, in the middle of a program: with so many calls
