@@ -132,6 +132,9 @@ class AnnotationCheck:
             self._report.add("ignore-flag", **item.where)
         if annotation["iscrowd"]:
             self._report.add("crowd", **item.where)
+        if "keypoints" in annotation and not _are_keypoints(annotation["keypoints"]):
+            detail = repr_shortly(annotation.pop("keypoints"))
+            self._report.add("keypoints", detail, **item.where)
 
     def _check_box(self, item: Item) -> bool:
         """Leave it a box within its image; False where there is none and no mask to take one of."""
@@ -192,6 +195,16 @@ class AnnotationCheck:
             if image_id not in annotated:
                 file = image["file_name"]
                 self._report.add("image-unannotated", image_id=image_id, file=file)
+
+
+def _are_keypoints(value: Any) -> bool:
+    """detectron2 shifts them by half a pixel as it loads, used or not."""
+    return (
+        isinstance(value, list)
+        and len(value) % 3 == 0
+        and set(map(type, value)) <= {int, float}
+        and all(-1e9 < number < 1e9 for number in value)
+    )
 
 
 def _why_unusable(box: Any, item: Item) -> str:

@@ -149,6 +149,9 @@ FAULTS: dict[str, Fault] = {
     "ignore-flag": Fault(
         REPAIRED, "ignore, which detectron2 refuses", "the annotation is taken as a crowd"
     ),
+    "keypoints": Fault(
+        REPAIRED, "keypoints that are not x, y, visibility of each", "they are dropped"
+    ),
     "area": Fault(REPAIRED, "no area, or no number from 0 on", "that of the mask, or of the box"),
     # boxes
     "box-broken": Fault(

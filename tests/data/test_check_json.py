@@ -1,6 +1,7 @@
 """Annotation files that cannot be read, or that nobody should read."""
 
 import os
+import sys
 
 import pytest
 from faulty import codes
@@ -17,8 +18,13 @@ from dnl_det.data.check import Use, checked
         (b'{"images": ' + b"9" * 5000 + b"}", "json-unreadable"),
         (b"[" * 100_000 + b"]" * 100_000, "json-depth"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "json-depth"),
-        # Less deep than Python's limit, but read again from deeper within detectron2.
-        (b'{"info": ' + b"[" * 900 + b"]" * 900 + b"}", "json-depth"),
+        # Less deep than Python's limit, but read again from deeper within detectron2. From Python
+        # 3.12 on, C code has a limit of its own, wherever it is called.
+        pytest.param(
+            b'{"info": ' + b"[" * 900 + b"]" * 900 + b"}",
+            "json-depth",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="needs Python < 3.12"),
+        ),
         (b"[]", "json-format"),
         (b"null", "json-format"),
         (b"{}", "json-format"),

@@ -195,6 +195,16 @@ def test_flags_and_areas(data):
     assert not any("ignore" in a for a in found.content["annotations"])
 
 
+@pytest.mark.parametrize("bad", [None, "x", [1, 2], [1, 2, "2"], [1, 2, [2]], [1, 2, 10**400], 5])
+def test_keypoints_that_cannot_be_loaded_are_dropped(data, bad):
+    data.annotations[0]["keypoints"] = [3, 4, 2, 0, 0, 0]
+    assert not check(data).report.findings
+    data.annotations[0]["keypoints"] = bad
+    found = check(data)
+    assert codes(found) == {"keypoints": 1}
+    assert "keypoints" not in found.content["annotations"][0]
+
+
 @pytest.mark.parametrize("area", [None, "9", float("nan"), float("inf"), [3]])
 def test_areas_are_of_masks(data, area):
     data.annotations[0].update(area=area, segmentation=[[8, 6, 24, 6, 24, 22]])
