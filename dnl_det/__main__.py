@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("benchmark", "convert", "diagnose", "explore", "predict", "shapes")
+COMMANDS = ("benchmark", "check-data", "convert", "diagnose", "explore", "predict", "shapes")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -13,7 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dnl_det", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"dnl_det.cli.{name}")
+        module = importlib.import_module(f"dnl_det.cli.{name.replace('-', '_')}")
         text = (module.__doc__ or "").strip()
         subparser = subparsers.add_parser(
             name,

@@ -28,9 +28,10 @@ from tqdm import tqdm
 
 from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention, short_name
 from ..checkpoint import Checkpointer, write_whole
-from ..data.check import check_dataset
+from ..data.check import Use, check_dataset, raise_errors
 from ..data.images import build_mapper
 from ..data.own_data import use_own_data
+from ..data.repaired import use_repaired
 from ..engine import Trainer, exit_on_bad_input, fall_back_to_cpu, load_config
 
 Means = dict[str, dict[str, Mean | None]]
@@ -149,7 +150,10 @@ def _choose_images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[di
             "own data by --opts DATASETS.VAL_JSON FILE DATASETS.VAL_IMAGES DIR"
         )
     name = args.dataset or cfg.DATASETS.TEST[0]
-    check_dataset(name)
+    # Every image that can be used serves: nothing is compared with other results.
+    found = check_dataset(name, Use(masks=False, max_json_mb=cfg.DATASETS.MAX_JSON_MB))
+    raise_errors([found.report])
+    use_repaired(found, Path(args.output, "annotations"))
     known = get_detection_dataset_dicts(name, filter_empty=False)
     chosen = np.linspace(0, len(known) - 1, min(args.images, len(known))).round().astype(int)
     return name, [known[index] for index in chosen]

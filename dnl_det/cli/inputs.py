@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 
 from ..data.images import read_image
-from ..data.own_data import use_own_data
+from ..data.own_data import set_classes, use_own_data
 from ..engine import Predictor, fall_back_to_cpu, load_config
 
 
@@ -66,7 +66,7 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         metadata = MetadataCatalog.get(names[0])
         if not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
-            DatasetCatalog.get(names[0])  # reading the annotations sets it
+            set_classes(names[0], cfg.DATASETS.MAX_JSON_MB)
         return metadata
     except (FileNotFoundError, IndexError):
         count = cfg.MODEL.ROI_HEADS.NUM_CLASSES

@@ -1,7 +1,9 @@
 """Images for the models; the generated Shapes data set and its registration in detectron2."""
 
+from .findings import DataError
 from .images import OpenCVMapper, build_mapper
 from .options import CATEGORY_IDS, THING_CLASSES, ShapesOptions
+from .reading import UnreadableImageError
 from .register import register_shapes
 from .scene import Scene, make_scene
 from .shapes import count_categories, write_shapes
@@ -9,11 +11,13 @@ from .stream import TrainingStream
 
 __all__ = [
     "CATEGORY_IDS",
+    "DataError",
     "OpenCVMapper",
     "THING_CLASSES",
     "Scene",
     "ShapesOptions",
     "TrainingStream",
+    "UnreadableImageError",
     "build_mapper",
     "count_categories",
     "make_scene",

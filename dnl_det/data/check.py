@@ -1,34 +1,142 @@
-"""Is a data set there and readable? Asked before anything long starts."""
+"""Are a data set's files there, whole and right? Asked before anything long starts.
+
+What can be repaired or left out is: :func:`checked` gives the annotations as they are to be used,
+and :mod:`dnl_det.data.repaired` lets detectron2 use them.
+"""
 
 import difflib
-import json
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image, UnidentifiedImageError
 
-# Opening a file's header takes about 0.1 ms, so this many add no wait worth speaking of.
-_HEADERS_READ = 5000
+from .check_annotations import AnnotationCheck
+from .check_entries import check_categories, check_image_entries, whole_number
+from .check_images import check_images
+from .check_json import MAX_JSON_MB, read_json
+from .faults import SKIPPED
+from .findings import DataError, Report, printable
+
+# Decoding takes 5 ms an image: so many are no wait worth speaking of beside a training.
+_DECODED_AT_START = 500
+_COCO_KINDS = ("coco", "coco_panoptic_seg")  # evaluator types
 
 
-def check_dataset(name: str, *, annotated: bool = True) -> int:
-    """Check that a registered data set's files exist and can be read.
+@dataclass(frozen=True)
+class Use:
+    """What data are checked for.
 
-    Every image must be there; headers are read of up to 5,000, evenly spread, and their sizes
-    compared with the annotations'.
+    Attributes:
+        evaluation: AP is computed on them, so that no image may be left out.
+        masks: whether masks are learnt or evaluated; None: if there are any.
+        max_json_mb: see ``DATASETS.MAX_JSON_MB``.
+        thorough: decode every image, whatever their number, and look at every polygon's edges.
+        progress: show a bar.
+    """
+
+    evaluation: bool = False
+    masks: bool | None = None
+    max_json_mb: int = MAX_JSON_MB
+    thorough: bool = False
+    progress: bool = False
+
+
+@dataclass
+class Checked:
+    """A data set that was checked.
+
+    Attributes:
+        report: what was found.
+        content: of its JSON, repaired; empty where it is not in COCO's format or has errors.
+    """
+
+    report: Report
+    content: dict[str, Any]
+
+    @property
+    def categories(self) -> list[tuple[int, str]]:
+        """Ids and names."""
+        return [(c["id"], c["name"]) for c in self.content.get("categories", [])]
+
+
+def checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> Checked:
+    """Check a data set in COCO's format.
+
+    Args:
+        name: for the report.
+        json_file: its annotations.
+        images: the folder their file names are in.
+        use: what for.
+    """
+    with _no_garbage_collection():
+        return _checked(name, json_file, images, use)
+
+
+def _checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> Checked:
+    report = Report(name, use.evaluation)
+    if not os.path.isdir(images):
+        report.add("json-missing", f"there is no folder {images} of the images")
+    content = read_json(json_file, report, use.max_json_mb)
+    if not content:
+        return Checked(report, {})
+    content["categories"] = check_categories(content["categories"], report)
+    entries, left_out = check_image_entries(content["images"], report)
+    annotations = content.get("annotations")
+    ids = (whole_number(a.get("image_id")) for a in annotations or () if isinstance(a, dict))
+    annotated = {identity for identity in ids if identity is not None}
+    decode = use.thorough or len(entries) <= _DECODED_AT_START
+    content["images"], unusable = check_images(
+        entries, Path(images), annotated, report, decode, use.progress
+    )
+    _judge_images(len(entries), len(content["images"]), report)
+    if annotations is not None:
+        check = AnnotationCheck(
+            report,
+            {image["id"]: image for image in content["images"]},
+            left_out | unusable,
+            {category["id"] for category in content["categories"]},
+            use.masks,
+            crossings=use.thorough,
+        )
+        content["annotations"] = check.run(annotations)
+    return Checked(report, {} if report.has_errors else content)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Millions of lists are made and kept: looking for garbage among them takes half the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _judge_images(looked_at: int, usable: int, report: Report) -> None:
+    if not usable:
+        report.add("images-none", f"{report.images:,} are listed")
+    elif not report.evaluation and 2 * usable < looked_at:
+        report.add("images-mostly-unusable", f"{usable:,} of {looked_at:,} can be used")
+
+
+def check_dataset(name: str, use: Use) -> Checked:
+    """Check a registered data set.
+
+    Of those that are not in COCO's format, whether their files are there.
 
     Args:
         name: as in ``DATASETS.TRAIN`` or ``TEST``.
-        annotated: see :func:`read_coco_json`.
-
-    Returns:
-        The number of its images; 0 where it is not in COCO's format.
+        use: what for.
 
     Raises:
-        ValueError: an unknown name, an unreadable JSON or image, no images, or a wrong size.
-        FileNotFoundError: a file or folder is missing; the message says how to get it.
+        ValueError: an unknown name.
     """
     if name not in DatasetCatalog.list():
         near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3)
@@ -37,80 +145,53 @@ def check_dataset(name: str, *, annotated: bool = True) -> int:
             + (f"; near it are {', '.join(near)}" if near else "")
             + ". One's own data need no name: see --train-json and --train-images"
         )
-    metadata = MetadataCatalog.get(name)
+    metadata, report = MetadataCatalog.get(name), Report(name, use.evaluation)
     for key in ("json_file", "image_root", "panoptic_json", "panoptic_root", "sem_seg_root"):
         path = metadata.get(key)
         if path and not os.path.exists(path):
-            raise FileNotFoundError(f"data set {name}: {path} is missing. {_how_to_get(name)}")
+            report.add("json-missing", f"{printable(str(path))} is missing. {_how_to_get(name)}")
     json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
-    if not json_file or not image_root:
-        return 0
-    images = read_coco_json(json_file, name, annotated=annotated)["images"]
-    if not images:
-        raise ValueError(
-            f"data set {name}: the list 'images' of {json_file} is empty; give a JSON with at "
-            "least one image"
-        )
-    _check_images(images, Path(image_root), name)
-    return len(images)
+    is_coco = json_file and image_root and metadata.get("evaluator_type") in _COCO_KINDS
+    if report.has_errors or not is_coco:
+        return Checked(report, {})
+    found = checked(name, json_file, image_root, use)
+    _compare_with_metadata(found)
+    return found
 
 
-def read_coco_json(json_file: str, name: str, *, annotated: bool = True) -> dict[str, Any]:
-    """The content of a COCO-format annotation file.
+def _compare_with_metadata(found: Checked) -> None:
+    """Known data sets have known classes; detectron2 asserts that those loaded are the same."""
+    metadata = MetadataCatalog.get(found.report.name)
+    names = metadata.get("thing_classes")
+    if names is None or not found.categories or list(names) == [n for _, n in found.categories]:
+        return
+    detail = f"{len(found.categories)} categories, and {found.report.name} has {len(names)}"
+    if len(found.categories) == len(names):
+        detail = "other names than those of " + found.report.name
+    found.report.add("categories-differ", detail)
+    found.content = {}
 
-    Args:
-        json_file: its path.
-        name: of the data set, for the messages.
-        annotated: whether it must have annotations. Test sets are published without.
+
+def raise_errors(reports: list[Report]) -> None:
+    """Raise all that cannot be repaired.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is not JSON, or not COCO's format.
+        DataError: any report has an error. All of the reports that do are its message.
     """
-    try:
-        content = json.loads(Path(json_file).read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"data set {name}: there is no file {json_file}") from None
-    except ValueError as error:
-        raise ValueError(f"data set {name}: {json_file} cannot be read as JSON: {error}") from error
-    keys = ("images", "annotations", "categories") if annotated else ("images", "categories")
-    for key in keys:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(
-                f"data set {name}: {json_file} is not in COCO's format: it has no list {key!r} "
-                f"({', '.join(keys)} are needed)"
-            )
-    return content
-
-
-def _check_images(images: list[dict[str, Any]], root: Path, name: str) -> None:
-    files = [root / image["file_name"] for image in images]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"data set {name}: {len(missing)} of {len(files)} images are missing, the first is "
-            f"{missing[0]}. {_how_to_get(name)}"
+    bad = [report for report in reports if report.has_errors]
+    if bad:
+        left_out = any(report.count(SKIPPED) for report in bad)
+        raise DataError(
+            "the data cannot be used\n"
+            + "\n".join(report.text() for report in bad)
+            + ("\nWhat is skipped or repaired needs nothing done" if left_out else "")
+            + "\nCorrect the errors; all findings: python -m dnl_det check-data --help"
         )
-    step = max(1, len(images) // _HEADERS_READ)
-    for image, file in zip(images[::step], files[::step], strict=True):
-        try:
-            with Image.open(file) as opened:
-                size = opened.size
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(
-                f"data set {name}: {file} cannot be read as an image ({error}); fetch it again, or "
-                "remove it and its entry in the annotations"
-            ) from error
-        expected = (image["width"], image["height"])
-        # A rotation noted in EXIF is applied on reading, so the sides may stand swapped here.
-        if size not in (expected, expected[::-1]):
-            raise ValueError(
-                f"data set {name}: {file} is {size[0]} x {size[1]} and its annotations say "
-                f"{expected[0]} x {expected[1]} (width x height); correct one of them"
-            )
 
 
 def _how_to_get(name: str) -> str:
+    if name in ("own_train", "own_val"):
+        return "Correct the path"
     root = os.getenv("DETECTRON2_DATASETS", "datasets")
     where = f"Data sets are looked for in DETECTRON2_DATASETS, which is {root!r}. "
     if name.startswith("shapes_"):

@@ -16,6 +16,7 @@ from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 
 from ..mmdet1 import InclusiveResize, MMDet1RCNN
+from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
 IMAGE_LIBRARIES = ("pillow", "opencv")
 
@@ -26,7 +27,7 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     Raises:
         ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
     """
-    mapper = OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else DatasetMapper(cfg, is_train)
+    mapper = OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else FileMapper(cfg, is_train)
     if cfg.MODEL.META_ARCHITECTURE == MMDet1RCNN.__name__:
         augs = mapper.augmentations.augs
         inclusive = [InclusiveResize(a) if isinstance(a, T.ResizeShortestEdge) else a for a in augs]
@@ -57,32 +58,13 @@ def read_image(cfg: CfgNode, file: str, image_format: str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read as an image, or an unknown ``INPUT.IMAGE_LIBRARY``.
+        UnreadableImageError: it cannot be read as an image.
+        ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
     """
     if not os.path.isfile(file):
         raise FileNotFoundError(f"there is no file {file}")
-    if _uses_opencv(cfg):
-        return read_with_opencv(file, image_format)
-    try:
-        return detection_utils.read_image(file, format=image_format)
-    except Exception as error:  # Pillow's decoders raise what they like
-        raise ValueError(f"{file} cannot be read as an image ({error})") from error
-
-
-def read_with_opencv(file: str, image_format: str) -> np.ndarray:
-    """An image as ``cv2.imread`` reads it: 8 bits, three channels, upright.
-
-    Raises:
-        ValueError: it cannot be read as an image, or another ``image_format`` than BGR and RGB.
-    """
-    if image_format not in ("BGR", "RGB"):
-        raise ValueError(
-            f"INPUT.FORMAT: {image_format!r} must be BGR or RGB with INPUT.IMAGE_LIBRARY opencv"
-        )
-    image = cv2.imread(file, cv2.IMREAD_COLOR)  # BGR
-    if image is None:
-        raise ValueError(f"{file} cannot be read as an image by OpenCV, or is absent")
-    return image if image_format == "BGR" else np.ascontiguousarray(image[:, :, ::-1])
+    read = read_with_opencv if _uses_opencv(cfg) else read_with_pillow
+    return read(file, image_format)
 
 
 class OpenCVResizeTransform(T.ResizeTransform):
@@ -113,13 +95,56 @@ class OpenCVResizeShortestEdge(T.ResizeShortestEdge):
         return OpenCVResizeTransform(transform.h, transform.w, transform.new_h, transform.new_w)
 
 
-class OpenCVMapper(DatasetMapper):
-    """detectron2's mapper, with images read and resized by OpenCV.
+class FileMapper(DatasetMapper):
+    """detectron2's mapper, that names the file which cannot be read, and reads 16 bits rightly."""
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """See ``DatasetMapper``.
+
+        Raises:
+            UnreadableImageError: the image cannot be read, or has another size than annotated.
+        """
+        sample = copy.deepcopy(dataset_dict)
+        image = self._read(sample["file_name"])
+        try:
+            detection_utils.check_image_size(sample, image)
+        except detection_utils.SizeMismatchError as error:
+            raise UnreadableImageError(str(error)) from error
+        stuff = None
+        if "sem_seg_file_name" in sample:
+            stuff = self._read_labels(sample.pop("sem_seg_file_name"))
+
+        augmented = T.AugInput(image, sem_seg=stuff)
+        transforms = self.augmentations(augmented)
+        shape = augmented.image.shape[:2]
+        channels_first = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        sample["image"] = torch.from_numpy(channels_first)  # (3, H, W)
+        if augmented.sem_seg is not None:
+            sample["sem_seg"] = torch.from_numpy(augmented.sem_seg.astype(np.int64))  # (H, W)
+        if self.proposal_topk is not None:
+            detection_utils.transform_proposals(
+                sample, shape, transforms, proposal_topk=self.proposal_topk
+            )
+        if not self.is_train:
+            sample.pop("annotations", None)
+        elif "annotations" in sample:
+            self._transform_annotations(sample, transforms, shape)
+        return sample
+
+    def _read(self, file: str) -> np.ndarray:
+        return read_with_pillow(file, self.image_format)
+
+    def _read_labels(self, file: str) -> np.ndarray:
+        return read_with_pillow(file, "L").squeeze(2)
+
+
+class OpenCVMapper(FileMapper):
+    """The same, with images read and resized by OpenCV.
 
     Of detectron2's options, precomputed proposals are not supported.
 
     Raises:
-        ValueError: ``MODEL.LOAD_PROPOSALS`` is set, or an image cannot be read.
+        ValueError: ``MODEL.LOAD_PROPOSALS`` is set.
     """
 
     @configurable
@@ -137,26 +162,14 @@ class OpenCVMapper(DatasetMapper):
         arguments["augmentations"] = [_by_opencv(a) for a in arguments["augmentations"]]
         return arguments
 
-    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """See ``DatasetMapper``."""
-        sample = copy.deepcopy(dataset_dict)
-        image = read_with_opencv(sample["file_name"], self.image_format)
-        detection_utils.check_image_size(sample, image)
-        stuff = None
-        if "sem_seg_file_name" in sample:
-            stuff = cv2.imread(sample.pop("sem_seg_file_name"), cv2.IMREAD_GRAYSCALE)
+    def _read(self, file: str) -> np.ndarray:
+        return read_with_opencv(file, self.image_format)
 
-        augmented = T.AugInput(image, sem_seg=stuff)
-        transforms = self.augmentations(augmented)
-        channels_first = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        sample["image"] = torch.from_numpy(channels_first)  # (3, H, W)
-        if augmented.sem_seg is not None:
-            sample["sem_seg"] = torch.from_numpy(augmented.sem_seg.astype(np.int64))  # (H, W)
-        if not self.is_train:
-            sample.pop("annotations", None)
-        elif "annotations" in sample:
-            self._transform_annotations(sample, transforms, augmented.image.shape[:2])
-        return sample
+    def _read_labels(self, file: str) -> np.ndarray:
+        labels = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
+        if labels is None:
+            raise UnreadableImageError(f"{file} cannot be read as an image by OpenCV")
+        return labels
 
 
 def _uses_opencv(cfg: CfgNode) -> bool:

@@ -1,19 +1,23 @@
 """One's own COCO-format data, from config keys instead of code."""
 
 import logging
+import os
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from .check import read_coco_json
+from .check import raise_errors
+from .check_entries import check_categories
+from .check_json import MAX_JSON_MB, read_json
+from .findings import Report
 
 _SPLITS = {"TRAIN": ("own_train", "TRAIN"), "VAL": ("own_val", "TEST")}
+Categories = list[tuple[int, str]]
 
 
-def use_own_data(cfg: CfgNode) -> bool:
+def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
     """Register what ``DATASETS.{TRAIN,VAL}_{JSON,IMAGES}`` name and put it into the config.
 
     ``DATASETS.TRAIN`` and ``TEST`` become the data sets ``own_train`` and ``own_val``, and the
@@ -21,16 +25,17 @@ def use_own_data(cfg: CfgNode) -> bool:
 
     Args:
         cfg: with the keys of ``add_dnl_config``; changed in place.
+        will_be_checked: leave what is wrong with files to a check that tells all at once.
 
     Returns:
         Whether any own data are set.
 
     Raises:
-        ValueError: a JSON without its folder or the other way round, or with other categories in
-            training than in validation.
+        ValueError: a JSON without its folder or the other way round, one that cannot be read, or
+            with other categories in training than in validation.
         FileNotFoundError: a JSON or a folder that is not there.
     """
-    categories: dict[str, list[Any]] = {}
+    categories: dict[str, Categories] = {}
     for split, (name, key) in _SPLITS.items():
         json_file, images = cfg.DATASETS[f"{split}_JSON"], cfg.DATASETS[f"{split}_IMAGES"]
         if bool(json_file) != bool(images):
@@ -40,7 +45,13 @@ def use_own_data(cfg: CfgNode) -> bool:
                 f"(--{split.lower()}-json and --{split.lower()}-images)"
             )
         if json_file:
-            categories[split] = _register(name, json_file, images)
+            if not will_be_checked:
+                _check_paths(name, json_file, images)
+            _register(name, json_file, images)
+            report = Report(name)
+            categories[split] = read_categories(json_file, report, cfg.DATASETS.MAX_JSON_MB)
+            if not will_be_checked:
+                raise_errors([report])
             cfg.DATASETS[key] = (name,)
 
     if not categories:
@@ -50,26 +61,63 @@ def use_own_data(cfg: CfgNode) -> bool:
         logging.getLogger(__name__).warning(
             "DATASETS.VAL_JSON is not set: this training is not evaluated."
         )
-    if len(categories) == 2 and categories["TRAIN"] != categories["VAL"]:
+    if len(categories) == 2 and categories["TRAIN"] != categories["VAL"] and not will_be_checked:
         raise ValueError(
             f"DATASETS.TRAIN_JSON and VAL_JSON differ in their categories: "
             f"{categories['TRAIN']} and {categories['VAL']}; both need the same ids and names"
         )
-    count = len(next(iter(categories.values())))
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
-    cfg.MODEL.RETINANET.NUM_CLASSES = count
+    if count := len(next(iter(categories.values()))):
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
+        cfg.MODEL.RETINANET.NUM_CLASSES = count
     return True
 
 
-def _register(name: str, json_file: str, images: str) -> list[tuple[int, str]]:
+def read_categories(
+    json_file: str | os.PathLike[str], report: Report, max_mb: int = MAX_JSON_MB
+) -> Categories:
+    """Ids and names of a JSON's categories; none where the report gets errors."""
+    content = read_json(Path(json_file), report, max_mb)
+    if not content:
+        return []
+    categories = check_categories(content["categories"], report)
+    return [] if report.has_errors else [(c["id"], c["name"]) for c in categories]
+
+
+def set_classes(name: str, max_mb: int = MAX_JSON_MB) -> None:
+    """Set the class names and ids of a registered data set's metadata, from its JSON alone.
+
+    Raises:
+        FileNotFoundError: the JSON is not there.
+        DataError: it cannot be read, or its categories cannot be used.
+    """
+    metadata = MetadataCatalog.get(name)
+    json_file = metadata.get("json_file")
+    if not json_file:
+        DatasetCatalog.get(name)  # another format, whose loader sets them
+        return
+    if not os.path.exists(json_file):
+        raise FileNotFoundError(f"data set {name}: there is no file {json_file}")
+    report = Report(name)
+    categories = read_categories(json_file, report, max_mb)
+    raise_errors([report])
+    metadata.thing_classes = [name for _, name in categories]
+    metadata.thing_dataset_id_to_contiguous_id = {
+        identity: index for index, (identity, _) in enumerate(categories)
+    }
+
+
+def _check_paths(name: str, json_file: str, images: str) -> None:
     if not Path(images).is_dir():
         raise FileNotFoundError(
             f"data set {name}: there is no folder {images}, in which the images that {json_file} "
             "names should be"
         )
+    if not Path(json_file).exists():
+        raise FileNotFoundError(f"data set {name}: there is no file {json_file}")
+
+
+def _register(name: str, json_file: str, images: str) -> None:
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     register_coco_instances(name, {}, json_file, images)
-    content = read_coco_json(json_file, name, annotated=name == "own_train")
-    return sorted((category["id"], category["name"]) for category in content["categories"])

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..config import add_dnl_config
-from ..data.check import check_dataset
+from ..data.check_config import prepare_data
 from ..data.own_data import use_own_data
 from ..modeling import check_dnl_config
 
@@ -127,10 +127,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, _overrides(args))
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="dnl_det")
     fall_back_to_cpu(cfg)
-    own_data = use_own_data(cfg)
-    names = cfg.DATASETS.TEST if args.eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    # Without annotations there are detections, and no AP.
-    sizes = {name: check_dataset(name, annotated=name in cfg.DATASETS.TRAIN) for name in names}
+    own_data = use_own_data(cfg, will_be_checked=True)
+    sizes = prepare_data(cfg, not args.eval_only, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     given = _overrides(args)[::2]
     _respect_given_schedule(cfg, given)
     if own_data or any(key not in _HARMLESS for key in given):

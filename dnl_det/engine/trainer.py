@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import Checkpointer
-from ..data import TrainingStream, build_mapper
+from ..data import TrainingStream, UnreadableImageError, build_mapper
 from ..evaluation import build_evaluator
 from ..modeling import replace_sync_bn
 from .attention_monitor import AttentionMonitor
@@ -40,6 +40,8 @@ class Trainer(DefaultTrainer):
         ValueError: ``SOLVER.AMP.ENABLED`` without a CUDA device, or ``SOLVER.MAX_BAD_STEPS`` below
             0.
     """
+
+    _hooks: list[HookBase]
 
     def __init__(self, cfg: CfgNode):
         # Not DefaultTrainer's: that wraps the model for GPUs only and cannot be told of another
@@ -90,15 +92,33 @@ class Trainer(DefaultTrainer):
         return results
 
     def run_step(self) -> None:
-        """One step, or the end of the program where the numbers are not finite any more."""
+        """One step, or the end of the program where the numbers are not finite any more.
+
+        Also where an image cannot be read; a single process saves what it has learnt before.
+        """
         try:
             super().run_step()
+        except UnreadableImageError as error:
+            self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
+            # The other processes wait for this one's gradients: whoever started them ends them.
+            sys.exit(
+                f"error: training stopped at an image that changed since the start: {error}. "
+                f"Correct or remove it; python -m dnl_det check-data finds others. {self._keep()}"
+            )
         except NotFiniteError as error:
             # At the last iteration it would evaluate on the way out.
-            self._hooks: list[HookBase] = [h for h in self._hooks if not isinstance(h, EvalHook)]
+            self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
             message = f"error: training stopped before the step of {error} {self._how_to_go_on()}"
             comm.synchronize()  # no process ends the others before all know
             sys.exit(message if comm.is_main_process() else 1)
+
+    def _keep(self) -> str:
+        """Save the steps before this one; where to go on."""
+        if comm.get_world_size() == 1 and self.iter > self.start_iter:
+            self.iter -= 1  # the last that is done
+            self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+        newest, _ = self.checkpointer.newest_finite()
+        return f"Go on from {newest} by --resume." if newest else "There is no checkpoint yet."
 
     def _how_to_go_on(self) -> str:
         key = f"SOLVER.MAX_BAD_STEPS {self.cfg.SOLVER.MAX_BAD_STEPS + 1}"
@@ -161,6 +181,18 @@ class Trainer(DefaultTrainer):
     ) -> DatasetEvaluator:
         """See :func:`dnl_det.evaluation.build_evaluator`."""
         return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        """detectron2's; an image that cannot be read ends the program, and is named."""
+        try:
+            results: dict[str, Any] = super().test(cfg, model, evaluators)
+        except UnreadableImageError as error:
+            sys.exit(
+                f"error: evaluation stopped at an image that changed since the start: {error}. "
+                "Correct it, or remove its entry; python -m dnl_det check-data finds others."
+            )
+        return results
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:

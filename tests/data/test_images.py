@@ -1,17 +1,18 @@
-"""Images by OpenCV are what cv2 gives, from the file to the model's tensor."""
+"""Images from the file to the model's tensor: by OpenCV what cv2 gives, by Pillow as detectron2."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from PIL import Image
+from torch._utils import ExceptionWrapper
 
 from dnl_det import add_dnl_config
-from dnl_det.data import OpenCVMapper, build_mapper
+from dnl_det.data import OpenCVMapper, UnreadableImageError, build_mapper
 from dnl_det.data.images import OpenCVResizeTransform, build_test_resize, read_image
 
 
@@ -136,3 +137,73 @@ def test_bad_input_is_named(cfg, tmp_path, photo):
     cfg.INPUT.FORMAT, cfg.MODEL.LOAD_PROPOSALS = "RGB", True
     with pytest.raises(ValueError, match="MODEL.LOAD_PROPOSALS: True is not supported"):
         build_mapper(cfg, False)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("library", ["opencv", "pillow"])
+def test_grey_images_of_16_bits_keep_their_grey(cfg, tmp_path, ending, library):
+    cfg.INPUT.IMAGE_LIBRARY = library
+    levels = np.arange(0, 65536, 13, dtype=np.uint16)[: 60 * 80].reshape(60, 80)
+    file = str(tmp_path / f"wide.{ending}")
+    Image.fromarray(levels).save(file)
+    pixels = read_image(cfg, file, "BGR")
+    assert pixels.shape == (60, 80, 3)
+    # OpenCV rounds where Pillow's 8 bits of colours of 16 are the higher ones.
+    assert np.abs(pixels.astype(int) - (levels >> 8)[..., None]).max() <= (library == "opencv")
+    assert detectron2_makes_white_of(file)
+
+
+def detectron2_makes_white_of(file):
+    return detection_utils.read_image(file, format="BGR").mean() > 250
+
+
+@pytest.mark.parametrize("is_train", [False, True])
+def test_pillow_s_mapper_is_detectron2_s(cfg, photo, tmp_path, is_train):
+    cfg.INPUT.IMAGE_LIBRARY = "pillow"
+    Image.fromarray(np.full((90, 130), 3, np.uint8)).save(tmp_path / "labels.png")
+    record = {**sample(photo), "sem_seg_file_name": str(tmp_path / "labels.png")}
+    torch.manual_seed(0)
+    np.random.seed(0)
+    ours = build_mapper(cfg, is_train)(record)
+    np.random.seed(0)
+    theirs = DatasetMapper(cfg, is_train)(record)
+    assert ours.keys() == theirs.keys()
+    for key in ("image", "sem_seg"):
+        assert torch.equal(ours[key], theirs[key])
+        assert ours[key].dtype == theirs[key].dtype
+    if is_train:
+        for field in ("gt_boxes", "gt_classes"):
+            assert str(ours["instances"].get(field)) == str(theirs["instances"].get(field))
+
+
+@pytest.mark.parametrize("library", ["opencv", "pillow"])
+def test_bombs_and_programs_are_not_read(cfg, tmp_path, photo, library, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90 * 130 // 2 - 1)  # refused from twice on
+    cfg.INPUT.IMAGE_LIBRARY = library
+    with pytest.raises(UnreadableImageError, match=r"photo\.jpg cannot .*exceeds limit"):
+        read_image(cfg, photo, "BGR")
+    program = tmp_path / "program.png"
+    program.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n(x) run showpage\n")
+    with pytest.raises(UnreadableImageError, match=r"program\.png cannot be read as an image"):
+        read_image(cfg, str(program), "BGR")
+
+
+def test_a_worker_s_traceback_is_no_part_of_the_message(cfg, photo):
+    record = sample(photo.replace("photo", "gone"))
+    for library in ("opencv", "pillow"):
+        cfg.INPUT.IMAGE_LIBRARY = library
+        with pytest.raises(UnreadableImageError) as error:
+            build_mapper(cfg, is_train=False)(record)
+        # What torch's loader does with an error of a worker.
+        wrapped = ExceptionWrapper((error.type, error.value, error.tb), "in a worker")
+        assert "Traceback" in wrapped.exc_msg
+        with pytest.raises(UnreadableImageError) as again:
+            wrapped.reraise()
+        assert str(again.value) == str(error.value)
+        assert str(error.value).startswith(record["file_name"])
+
+
+def test_another_size_than_annotated_is_named(cfg, photo):
+    record = {**sample(photo), "height": 91}
+    with pytest.raises(UnreadableImageError, match=r"photo\.jpg, got \(130, 90\)"):
+        build_mapper(cfg, is_train=False)(record)

@@ -1,14 +1,14 @@
 """One's own COCO-format data through config keys."""
 
 import json
-from pathlib import Path
 
 import pytest
 from detectron2.config import get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from dnl_det import add_dnl_config
-from dnl_det.data.own_data import use_own_data
+from dnl_det.data import DataError
+from dnl_det.data.own_data import set_classes, use_own_data
 
 
 @pytest.fixture
@@ -82,16 +82,19 @@ def test_categories_must_agree(cfg, shapes, tmp_path):
         use_own_data(cfg)
 
 
-@pytest.mark.parametrize("split", ["TRAIN", "VAL"])
-def test_only_training_data_need_annotations(cfg, shapes, tmp_path, split):
-    """Test sets are published without."""
-    own(cfg, shapes, split)
-    content = json.loads(Path(cfg.DATASETS[f"{split}_JSON"]).read_text())
-    del content["annotations"]
-    (tmp_path / "bare.json").write_text(json.dumps(content))
-    cfg.DATASETS[f"{split}_JSON"] = str(tmp_path / "bare.json")
-    if split == "VAL":
-        assert use_own_data(cfg)
-    else:
-        with pytest.raises(ValueError, match="own_train: .* it has no list 'annotations'"):
-            use_own_data(cfg)
+def test_classes_are_known_from_a_json_whose_annotations_detectron2_refuses(cfg, shapes, tmp_path):
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] = 7
+    cfg.DATASETS.VAL_JSON = str(tmp_path / "other.json")
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    cfg.DATASETS.VAL_IMAGES = str(shapes / "val")
+    use_own_data(cfg)
+    set_classes("own_val")
+    metadata = MetadataCatalog.get("own_val")
+    wanted = sorted((c["id"], c["name"]) for c in content["categories"])
+    assert metadata.thing_classes == [name for _, name in wanted]
+    assert list(metadata.thing_dataset_id_to_contiguous_id) == [identity for identity, _ in wanted]
+    (tmp_path / "other.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="json-depth"):
+        set_classes("own_val")

@@ -8,16 +8,16 @@ import os
 import runpy
 from pathlib import Path
 
-from detectron2.data import DatasetMapper
 from detectron2.engine.train_loop import SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
+from dnl_det.data.images import FileMapper
 from dnl_det.engine import Trainer
 
 write_metrics = SimpleTrainer._write_metrics
 build_hooks = Trainer.build_hooks
-map_sample = DatasetMapper.__call__
+map_sample = FileMapper.__call__
 
 
 def build_and_note(self):
@@ -41,7 +41,7 @@ def map_and_poison(self, dataset_dict):
     return sample
 
 
-DatasetMapper.__call__ = map_and_poison
+FileMapper.__call__ = map_and_poison
 SimpleTrainer._write_metrics = write_and_note
 Trainer.build_hooks = build_and_note
 

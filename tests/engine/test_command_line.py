@@ -22,7 +22,7 @@ PAPER = "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_dnl_c4_c5all_1x.ya
 def arguments(root, tmp_path, monkeypatch):
     """Arguments of the paper's config; its data set is said to be there with all its images."""
     sizes = {"coco_2017_train": 118287, "coco_2017_val": 5000}
-    monkeypatch.setattr("dnl_det.engine.command_line.check_dataset", lambda name, **_: sizes[name])
+    monkeypatch.setattr("dnl_det.engine.command_line.prepare_data", lambda *_: sizes)
     monkeypatch.setattr(comm, "get_world_size", lambda: 8)
 
     def parse(*command_line):

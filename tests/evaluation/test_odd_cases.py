@@ -94,11 +94,11 @@ def test_all_detections_are_not_finite(evaluate):
     assert results["bbox"]["AP"] == results["segm"]["AP"] == 0
 
 
-def test_no_images_is_an_error_that_names_the_data_set(evaluate, tmp_path):
+def test_no_images_is_an_error_that_names_the_data_set(evaluate):
     truth, _ = small(0)
     with pytest.raises(SystemExit) as stopped:
         evaluate(truth, [])
-    assert stopped.value.code == (
-        f"error: data set own_val: the list 'images' of {tmp_path / 'truth.json'} is empty; give a "
-        "JSON with at least one image"
+    assert stopped.value.code.startswith(
+        "error: the data cannot be used\ndata set own_val: 0 images"
     )
+    assert "images-none x 1: no image, or none that can be used" in stopped.value.code

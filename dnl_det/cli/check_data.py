@@ -1,0 +1,105 @@
+"""Check a data set before training: files, sizes, ids, categories, boxes and masks, all at once.
+
+examples:
+  python -m dnl_det check-data --json train.json --images images/
+  python -m dnl_det check-data --config-file configs/Shapes/disentangled.yaml
+  python -m dnl_det check-data --config-file CONFIG --opts DATASETS.TRAIN_JSON train.json \\
+      DATASETS.TRAIN_IMAGES images/
+
+Prints every kind of finding with its count and the first files and ids: errors, which have to be
+corrected; what is skipped or repaired, in a training by itself; and notes. The exit status is 1
+with an error, 0 without. train_net.py checks the same, but decodes images only if they are few or
+end early. What each code means: docs/DATA.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+
+from ..checkpoint import write_whole
+from ..data.check import Use, checked
+from ..data.check_config import check_config
+from ..data.check_json import MAX_JSON_MB
+from ..data.findings import Report
+from ..data.own_data import use_own_data
+from ..engine import exit_on_bad_input, load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--json", metavar="FILE", help="annotations in COCO's format")
+    parser.add_argument("--images", metavar="DIR", help="the folder that its file names are in")
+    parser.add_argument(
+        "--evaluation",
+        action="store_true",
+        help="of --json: AP is to be computed on it, so that no image may be left out",
+    )
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="check DATASETS.TRAIN and TEST of a config instead, and its classes",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write all findings there, as JSON")
+    parser.add_argument(
+        "--examples", type=int, default=5, help="files and ids printed of each kind (default 5)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="as train_net.py does: do not decode all images"
+    )
+    parser.add_argument(
+        "--max-json-mb",
+        type=int,
+        default=MAX_JSON_MB,
+        metavar="MB",
+        help="of --json: the largest file that is read (default %(default)s)",
+    )
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, last: KEY VALUE ..."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, print, write."""
+    setup_logger(name="dnl_det")
+    with exit_on_bad_input():
+        _check(args)
+        reports = _reports(args)
+        for report in reports:
+            print(report.text(args.examples))
+        if args.output:
+            content = json.dumps([report.as_json() for report in reports], indent=1)
+            with write_whole(Path(args.output)) as file:
+                file.write(content.encode())
+            print(f"All findings: {args.output}")
+    return int(any(report.has_errors for report in reports))
+
+
+def _check(args: argparse.Namespace) -> None:
+    if bool(args.json) != bool(args.images):
+        given, missing = ("--json", "--images") if args.json else ("--images", "--json")
+        raise ValueError(f"{given} is given and {missing} is not: give both")
+    if bool(args.json) == bool(args.config_file):
+        raise ValueError("give either --json and --images, or --config-file")
+    if args.opts and not args.config_file:
+        raise ValueError("--opts: config overrides need --config-file")
+    if args.examples < 0:
+        raise ValueError(f"--examples: {args.examples} must be at least 0")
+    if args.output and not Path(args.output).parent.is_dir():
+        raise FileNotFoundError(f"--output: there is no folder {Path(args.output).parent}")
+
+
+def _reports(args: argparse.Namespace) -> list[Report]:
+    if args.json:
+        use = Use(
+            evaluation=args.evaluation,
+            max_json_mb=args.max_json_mb,
+            thorough=not args.quick,
+            progress=True,
+        )
+        return [checked(Path(args.json).name, args.json, args.images, use).report]
+    cfg = load_config(args.config_file, args.opts)
+    use_own_data(cfg, will_be_checked=True)
+    found = check_config(cfg, thorough=not args.quick, progress=True)
+    return [one.report for one in found]

@@ -1,0 +1,111 @@
+"""All data sets of a config checked together, against each other and against its classes."""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from .check import Checked, Use, check_dataset, raise_errors
+from .faults import REPAIRED, SKIPPED
+from .repaired import use_repaired
+
+# Which key counts the classes, by MODEL.META_ARCHITECTURE; others count none, or are not known.
+_CLASSES = {
+    "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "MMDet1RCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+}
+
+
+def check_config(
+    cfg: CfgNode, training: bool = True, thorough: bool = False, progress: bool = False
+) -> list[Checked]:
+    """Check ``DATASETS.TRAIN`` and ``TEST``.
+
+    Args:
+        cfg: of a run, its own data registered.
+        training: False: ``TEST`` alone.
+        thorough, progress: see :class:`Use`.
+
+    Returns:
+        One for each data set.
+
+    Raises:
+        ValueError: no data set of a name.
+    """
+    test = list(cfg.DATASETS.TEST)
+    train = [name for name in cfg.DATASETS.TRAIN if name not in test] if training else []
+    found = []
+    for name in [*train, *test]:
+        use = Use(
+            evaluation=name in test,
+            masks=bool(cfg.MODEL.MASK_ON),
+            max_json_mb=cfg.DATASETS.MAX_JSON_MB,
+            thorough=thorough,
+            progress=progress,
+        )
+        found.append(check_dataset(name, use))
+    for index, one in enumerate(found):
+        _check_classes(cfg, one)
+        _compare(one, found[:index])
+    return found
+
+
+def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Check the data of a run, log what is found, and let repairs take their effect.
+
+    Args:
+        cfg: not frozen: ``INPUT.MASK_FORMAT`` becomes ``bitmask`` where objects have RLE.
+        training: False: ``DATASETS.TEST`` alone.
+        folder: where repaired annotations are written.
+
+    Returns:
+        The number of images of each data set; 0 where it is not in COCO's format.
+
+    Raises:
+        ValueError: no data set of a name.
+        DataError: all that cannot be repaired.
+    """
+    found = check_config(cfg, training)
+    raise_errors([one.report for one in found])
+    logger = logging.getLogger(__name__)
+    for one in found:
+        report = one.report
+        if report.findings:
+            changed = report.count(SKIPPED) + report.count(REPAIRED)
+            logger.log(logging.WARNING if changed else logging.INFO, report.text(examples=2))
+        if file := use_repaired(one, folder):
+            logger.warning(f"data set {report.name}: its annotations are now those of {file}")
+        elif report.changes_annotations:
+            logger.warning(f"data set {report.name}: panoptic annotations are used as they are")
+        trained_on = training and report.name in cfg.DATASETS.TRAIN
+        if report.count(REPAIRED, "mask-rle") and trained_on and cfg.MODEL.MASK_ON:
+            cfg.INPUT.MASK_FORMAT = "bitmask"
+    return {one.report.name: len(one.content.get("images", ())) for one in found}
+
+
+def _check_classes(cfg: CfgNode, found: Checked) -> None:
+    key = _CLASSES.get(cfg.MODEL.META_ARCHITECTURE)
+    if not key or not found.categories:
+        return
+    wanted: Any = cfg
+    for part in key.split("."):
+        wanted = wanted[part]
+    if wanted != len(found.categories):
+        text = f"{found.report.categories} categories, and {key} is {wanted}"
+        found.report.add("class-count", text)
+
+
+def _compare(found: Checked, before: Sequence[Checked]) -> None:
+    if not found.categories:
+        return
+    for other in before:
+        if other.categories and other.categories != found.categories:
+            differ = set(other.categories) ^ set(found.categories)
+            some = ", ".join(f"{identity} {name!r}" for identity, name in sorted(differ)[:5])
+            text = f"{other.report.name} and {found.report.name} differ, such as in {some}"
+            found.report.add("categories-differ", text)
+            return

@@ -1,0 +1,71 @@
+"""Reading an annotation file that nobody vouches for."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .findings import Report, printable
+
+# COCO's training annotations have 450 MB, and LVIS' 1.1 GB; checking takes about twelve times
+# as much memory.
+MAX_JSON_MB = 4096
+# What is read here is read again by pycocotools, in the middle of a program: with so many calls
+# less to go before Python's limit.
+_SPARE_CALLS = 300
+
+
+def read_json(json_file: str | Path, report: Report, max_mb: int = MAX_JSON_MB) -> dict[str, Any]:
+    """The content of a COCO-format file, with lists of images, annotations and categories.
+
+    Args:
+        json_file: its path.
+        report: gets what is wrong with it.
+        max_mb: the largest size in MB of 10^6 bytes.
+
+    Returns:
+        The content; empty where there is an error. ``annotations`` is absent where the file has
+        none and the data are not for training.
+    """
+    content = _parse(Path(json_file), report, max_mb)
+    if report.has_errors:
+        return {}
+    if not isinstance(content, dict):
+        report.add("json-format", f"it is not an object: {printable(json_file)}")
+        return {}
+    if content.get("annotations") in (None, []) and report.evaluation:
+        content.pop("annotations", None)
+        if isinstance(content.get("images"), list):
+            report.add("annotations-absent")
+    for key in ("images", "annotations", "categories"):
+        absent_by_right = key == "annotations" and report.evaluation and key not in content
+        if not isinstance(content.get(key), list) and not absent_by_right:
+            report.add("json-format", f"{printable(json_file)} has no list {key!r}")
+    return {} if report.has_errors else content
+
+
+def _parse(file: Path, report: Report, max_mb: int) -> Any:
+    name = printable(str(file))
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            report.add("json-missing", f"{name} is not a file")
+        elif status.st_size > max_mb * 10**6:
+            size = f"{status.st_size / 1e6:,.0f} MB, more than {max_mb:,}"
+            report.add("json-size", f"{name} has {size}")
+        else:
+            return _with_calls_to_spare(_SPARE_CALLS, lambda: json.loads(file.read_bytes()))
+    except FileNotFoundError:
+        report.add("json-missing", f"there is no file {name}")
+    except RecursionError:
+        report.add("json-depth", f"{name} has lists in lists to a depth that cannot be read")
+    except MemoryError:
+        report.add("json-size", f"{name} does not fit into this machine's memory")
+    except (ValueError, OSError) as error:
+        report.add("json-unreadable", f"{name} cannot be read as JSON: {printable(str(error))}")
+    return None
+
+
+def _with_calls_to_spare(calls: int, parse: Callable[[], Any]) -> Any:
+    return _with_calls_to_spare(calls - 1, parse) if calls else parse()

@@ -1,0 +1,198 @@
+"""Lists of images, categories and annotations, and their ids."""
+
+import os
+
+import pytest
+from faulty import check, codes, only
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../annotations.json",
+        "sub/../../annotations.json",
+        "..\\annotations.json",
+        "C:\\windows\\win.ini",
+        "2.png\0.jpg",
+        "\ud800.png",
+    ],
+)
+def test_paths_out_of_the_folder_are_refused(data, name, monkeypatch):
+    data.entries[1]["file_name"] = name
+    opened = []
+    real = os.path.isfile
+    monkeypatch.setattr(os.path, "isfile", lambda path: opened.append(str(path)) or real(path))
+    found = check(data)
+    assert codes(found, "error") == {"image-path": 1}
+    assert only(found, "image-path").image_id == 2
+    assert len(opened) == 3
+    assert all(path.startswith(str(data.images)) for path in opened)
+
+
+def test_a_link_within_the_folder_is_followed(data, tmp_path):
+    data.file(2).rename(tmp_path / "elsewhere.png")
+    data.file(2).symlink_to(tmp_path / "elsewhere.png")
+    assert not check(data).report.findings
+
+
+def test_control_characters_do_not_reach_the_terminal(data):
+    data.entries[1]["file_name"] = "\x1b[2Jgone\n" + "x" * 5000
+    text = check(data).report.text()
+    assert "\\x1b[2Jgone\\n" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 1000
+    text.encode()
+
+
+def test_empty_lists(data):
+    data.content.update(images=[], annotations=[], categories=[])
+    assert set(codes(check(data), "error")) == {
+        "images-none",
+        "annotations-none",
+        "category-broken",
+    }
+
+
+def test_no_annotations_at_all(data):
+    data.content["annotations"] = []
+    assert codes(check(data), "error") == {"annotations-none": 1}
+    del data.content["annotations"]
+    assert codes(check(data), "error") == {"json-format": 1}
+    for nothing in ({}, {"annotations": []}, {"annotations": None}):
+        data.content.update(nothing)
+        found = check(data, evaluation=True)
+        assert codes(found, "note") == {"annotations-absent": 1}
+        assert not found.report.has_errors
+
+
+def test_crowds_alone_are_no_annotations(data):
+    for entry in data.annotations:
+        entry["iscrowd"] = 1
+    assert codes(check(data), "error") == {"annotations-none": 1}
+
+
+def test_sparse_ids_are_notes(data):
+    for entry in data.content["categories"]:
+        entry["id"] *= 10
+    for entry in data.entries:
+        entry["id"] += 100
+    for entry in data.annotations:
+        entry["category_id"] *= 10
+        entry["image_id"] += 100
+    found = check(data)
+    assert codes(found) == {}
+    assert codes(found, "note") == {"category-ids-sparse": 1, "image-ids-sparse": 1}
+
+
+def test_ids_as_text_are_read(data):
+    data.content["categories"][0]["id"] = "1"
+    data.entries[1]["id"] = " 2"
+    data.annotations[2].update(image_id="2", category_id=1.0, id="3")
+    found = check(data)
+    assert codes(found) == {"id-as-text": 5}
+    assert found.categories == [(1, "cat"), (2, "dog")]
+    assert [i["id"] for i in found.content["images"]] == [1, 2, 3, 4]
+    assert [a["id"] for a in found.content["annotations"]] == list(range(1, 9))
+    assert {type(a["image_id"]) for a in found.content["annotations"]} == {int}
+
+
+@pytest.mark.parametrize("bad", [None, "one", True, 2**60, 1.5, [1], {"a": 1}])
+def test_ids_that_are_no_whole_numbers(data, bad):
+    data.entries[1]["id"] = bad
+    data.annotations[4]["image_id"] = bad
+    data.annotations[6]["category_id"] = bad
+    data.annotations[7]["id"] = bad
+    found = check(data)
+    assert codes(found) == {
+        "image-broken": 1,
+        "annotation-broken": 2,
+        "annotation-image-unknown": 2,
+        "annotation-id": 1,
+    }
+    assert len(found.content["annotations"]) == 4
+    data.content["categories"][0]["id"] = bad
+    assert codes(check(data), "error") == {"category-broken": 1}
+
+
+def test_unknown_ids(data):
+    data.annotations[0]["image_id"] = 99
+    data.annotations[1]["category_id"] = 0
+    found = check(data)
+    assert codes(found) == {"annotation-image-unknown": 1, "annotation-category-unknown": 1}
+    assert only(found, "annotation-image-unknown").annotation_id == 1
+    assert only(found, "annotation-category-unknown").annotation_id == 2
+
+
+def test_repeated_categories(data):
+    categories = data.content["categories"]
+    categories.append(dict(categories[0]))
+    found = check(data)
+    assert codes(found) == {"category-repeated": 1}
+    assert found.categories == [(1, "cat"), (2, "dog")]
+    categories[-1]["name"] = "cow"
+    assert codes(check(data), "error") == {"category-conflict": 1}
+
+
+def test_category_names(data):
+    data.content["categories"] += [{"id": 3, "name": "dog"}, {"id": 4}, {"id": 5, "name": 7}]
+    found = check(data)
+    assert codes(found) == {"category-unnamed": 2, "category-name-repeated": 2}
+    assert codes(found, "note") == {"category-unused": 3}
+    names = [name for _, name in found.categories]
+    assert names == ["cat", "dog (id 2)", "dog (id 3)", "class_4", "7"]
+
+
+def test_repeated_images(data):
+    data.entries.append(dict(data.entries[0]))
+    found = check(data)
+    assert codes(found) == {"image-repeated": 1}
+    assert len(found.content["images"]) == 4
+    data.entries[-1]["file_name"] = "2.png"
+    found = check(data)
+    assert codes(found) == {"image-conflict": 1, "annotation-image-skipped": 2}
+    assert [image["id"] for image in found.content["images"]] == [2, 3, 4]
+    assert codes(check(data, evaluation=True), "error") == {"image-conflict": 1}
+
+
+def test_one_file_twice(data):
+    data.entries[1]["file_name"] = "1.png"
+    found = check(data)
+    assert codes(found, "note") == {"image-file-repeated": 1}
+    assert "image 1 is of it too" in found.report.text()
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 7, [], {"id": 9}, {"file_name": "x"}, {"id": 9, "file_name": 3}]
+)
+def test_broken_image_entries(data, entry):
+    data.entries.append(entry)
+    assert codes(check(data)) == {"image-broken": 1}
+    assert codes(check(data, evaluation=True), "error") == {"image-broken": 1}
+    data.add(image_id=9)
+    code = "skipped" if isinstance(entry, dict) and "id" in entry else "unknown"
+    assert codes(check(data)) == {"image-broken": 1, f"annotation-image-{code}": 1}
+
+
+@pytest.mark.parametrize("entry", [None, 7, [], {}, {"id": 9, "image_id": 1}])
+def test_broken_annotations(data, entry):
+    data.annotations.append(entry)
+    found = check(data)
+    assert codes(found) == {"annotation-broken": 1}
+    assert len(found.content["annotations"]) == 8
+
+
+def test_annotation_ids(data):
+    ids = [0, -4, 5, 5, None, "x", 2**70, 8]
+    for entry, identity in zip(data.annotations, ids, strict=True):
+        entry["id"] = identity
+    found = check(data)
+    assert codes(found) == {"annotation-id": 6}
+    assert [a["id"] for a in found.content["annotations"]] == [9, 10, 5, 11, 12, 13, 14, 8]
+
+
+def test_an_annotation_twice_is_taken_once(data):
+    data.annotations.append(dict(data.annotations[0]))
+    found = check(data)
+    assert codes(found) == {"annotation-repeated": 1}
+    assert len(found.content["annotations"]) == 8
