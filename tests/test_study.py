@@ -1,6 +1,7 @@
 """What ``make study`` runs: its labels and its report, and all of it on a small data set."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import math
@@ -9,11 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
+from detectron2.modeling import build_model
 
-from dnl_det.data import ShapesOptions, count_categories
-from dnl_det.data.options import THING_CLASSES
+from dnl_det.data import ShapesOptions, count_categories, write_shapes
+from dnl_det.data.options import OUTLINES_OF_CUE, THING_CLASSES
+from dnl_det.engine import load_config
 
 
 @pytest.fixture
@@ -59,6 +64,29 @@ def test_parts_are_every_thing_in_an_image_and_tell_no_relation(tool, tmp_path):
     assert not any(imbalance("val"))
 
 
+def test_accuracy_is_of_the_two_classes_of_an_outline(tool, tmp_path):
+    """A detector that always prefers black and b is right as often as they are in the data."""
+    study = tool("study")
+    write_shapes(tmp_path / "val", ShapesOptions(num_train=1, num_val=20, balance_tags=False))
+    annotations = tmp_path / "val/annotations/instances_val.json"
+    keys = ["DATASETS.VAL_JSON", str(annotations), "DATASETS.VAL_IMAGES", str(tmp_path / "val/val")]
+    model = build_model(load_config(study.CONFIG, ["MODEL.DEVICE", "cpu"]))
+    score = model.roi_heads.box_predictor.cls_score
+    torch.nn.init.zeros_(score.weight)
+    preferred = ("_black", "_b", "cross")  # and crosses above all
+    bias = [100.0 if n == "cross" else float(n.endswith(preferred)) for n in THING_CLASSES]
+    score.bias.data = torch.tensor([*bias, 0.0])
+    torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
+    found = tool("accuracy").accuracy_by_cue(study.CONFIG, tmp_path / "weights.pth", keys)
+    counts = count_categories(annotations)
+    for cue, ending in (("tag", "_black"), ("beacon", "_b")):
+        names = [n for n in THING_CLASSES if n.startswith(OUTLINES_OF_CUE[cue])]
+        right = sum(counts[n] for n in names if n.endswith(ending))
+        assert 0 < right < sum(counts[n] for n in names)
+        assert found[cue] == pytest.approx(100 * right / sum(counts[n] for n in names))
+    assert list(found) == ["tag", "beacon"]
+
+
 def test_report_has_mean_and_spread_of_the_seeds(tool, tmp_path):
     def block(gamma):
         unused = dict.fromkeys(tool("study_report").DIAGNOSE)
@@ -82,6 +110,15 @@ def test_report_has_mean_and_spread_of_the_seeds(tool, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
+def trainings(folder):
+    """Processes of train_net.py that write into a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            found.append(file.read_bytes().decode())
+    return [line for line in found if "train_net.py" in line and str(folder) in line]
+
+
 def test_interrupted_study_goes_on(root, tmp_path):
     command = [sys.executable, "-W", "ignore", "tools/study.py", "--output", str(tmp_path)]
     command += ["--variants", "baseline", "disentangled", "--seeds", "7", "--iterations", "30"]
@@ -101,8 +138,10 @@ def test_interrupted_study_goes_on(root, tmp_path):
         assert first.poll() is None, first.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    assert trainings(tmp_path)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 128 + signal.SIGTERM
+    assert not trainings(tmp_path)
     assert not (tmp_path / "disentangled/7/result.json").exists()
     finished = ("backbone/backbone.pth", "baseline/7/result.json")
     before = write_times(*finished)

@@ -8,6 +8,7 @@ run the table and the figure are written anew. docs/STUDY.md says what it is abo
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
+from accuracy import accuracy_by_cue
 from cue_ap import ap_by_cue
 from study_data import overrides, write_data
 from study_report import write_report
@@ -162,6 +164,8 @@ def run(args: argparse.Namespace, variant: str, seed: int, backbone: Path) -> di
         "seconds_per_iteration": median(line["time"] for line in lines if "time" in line),
         "peak_memory": peak_memory(folder),
     }
+    accuracies = accuracy_by_cue(CONFIG, folder / "model_final.pth", keys)
+    found |= {f"{cue}_accuracy": value for cue, value in accuracies.items() if value == value}
     found["classes"] = {
         key: value
         for key, value in results.items()
@@ -190,6 +194,8 @@ def eta(took: Sequence[float], left: int) -> timedelta:
 
 
 if __name__ == "__main__":
+    # So that the training is told too, and saves.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

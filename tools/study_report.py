@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 Result = dict[str, Any]
 # Key of a result: title of its column, digits, and what to multiply with.
 COLUMNS = {
+    "tag_accuracy": ("tag, right of two, %", 1, 1.0),
+    "beacon_accuracy": ("beacon, right of two, %", 1, 1.0),
     "box_ap": ("box AP", 1, 1.0),
     "mask_ap": ("mask AP", 1, 1.0),
-    "tag_ap": ("tag (a relation)", 1, 1.0),
-    "beacon_ap": ("beacon (one cue)", 1, 1.0),
-    "plain_ap": ("plain (no context)", 1, 1.0),
+    "tag_ap": ("tag AP (a relation)", 1, 1.0),
+    "beacon_ap": ("beacon AP (one cue)", 1, 1.0),
+    "plain_ap": ("plain AP (no context)", 1, 1.0),
     "parameters": ("parameters", 0, 1.0),
     "seconds_per_iteration": ("s / iteration", 3, 1.0),
     "peak_memory": ("peak memory, MiB", 0, 2.0**-20),
@@ -29,7 +31,7 @@ DIAGNOSE = {
     "context_distance": "distance of contexts",
     "context_share": "context / input",
 }
-PLOTTED = ("tag_ap", "beacon_ap", "plain_ap")
+PLOTTED = ("tag_accuracy", "beacon_accuracy", "plain_ap")
 
 
 def write_report(output: Path, variants: Iterable[str]) -> None:
@@ -77,9 +79,9 @@ def diagnose_table(results: dict[str, list[Result]]) -> str:
 
 
 def draw(results: dict[str, list[Result]], file: Path) -> None:
-    """AP of each kind of class: a dot for each seed, a line at their mean."""
+    """What each kind of class comes to: a dot for each seed, a line at their mean."""
     figure = Figure(figsize=(12, 4), layout="constrained")
-    panels = figure.subplots(1, len(PLOTTED), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(PLOTTED), squeeze=False)[0]
     for axes, key in zip(panels, PLOTTED, strict=True):
         for place, found in enumerate(results.values()):
             values = _values(found, key)
@@ -89,7 +91,10 @@ def draw(results: dict[str, list[Result]], file: Path) -> None:
         axes.set_xticks(range(len(results)), list(results), rotation=45, ha="right")
         axes.set_title(COLUMNS[key][0])
         axes.grid(True, axis="y", alpha=0.3)
-    panels[0].set_ylabel("box AP, per cent")
+        if key.endswith("_accuracy"):
+            axes.axhline(50, color="grey", linestyle=":", label="chance")
+            axes.set_ylim(40, 100)
+            axes.legend()
     figure.savefig(file, dpi=120)
 
 
