@@ -3,13 +3,17 @@
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 
 from .check import Checked, Use, check_dataset, raise_errors
 from .faults import REPAIRED, SKIPPED
-from .repaired import use_repaired
+from .findings import DataError
+from .repaired import read_from, write_repaired
 
 # Which key counts the classes, by MODEL.META_ARCHITECTURE; others count none, or are not known.
 _CLASSES = {
@@ -54,8 +58,26 @@ def check_config(
     return found
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a check of the data of a run came to.
+
+    Attributes:
+        images: by data set, how many can be used; 0 where it is not in COCO's format.
+        repaired: by data set, the file with its repaired annotations.
+        bitmasks: whether masks to learn are RLE, which detectron2 reads as bitmasks alone.
+    """
+
+    images: dict[str, int]
+    repaired: dict[str, Path]
+    bitmasks: bool
+
+
 def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> dict[str, int]:
     """Check the data of a run, log what is found, and let repairs take their effect.
+
+    Of several processes one on each machine checks, which takes time and memory, and the others
+    wait for what it found.
 
     Args:
         cfg: not frozen: ``INPUT.MASK_FORMAT`` becomes ``bitmask`` where objects have RLE.
@@ -69,22 +91,45 @@ def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -
         ValueError: no data set of a name.
         DataError: all that cannot be repaired.
     """
+    prepared: Prepared | Exception | None = None
+    if comm.get_local_rank() == 0:
+        try:
+            prepared = _check_and_write(cfg, training, folder)
+        except (ValueError, OSError) as error:
+            prepared = error
+    first_here = comm.get_rank() - comm.get_local_rank()
+    prepared = comm.all_gather(prepared)[first_here]
+    if isinstance(prepared, Exception):
+        if comm.get_local_rank() == 0:
+            raise prepared
+        raise DataError(f"the data cannot be used: process {first_here} says why")
+    assert prepared is not None
+    for name, file in prepared.repaired.items():
+        read_from(name, file)
+    if prepared.bitmasks:
+        cfg.INPUT.MASK_FORMAT = "bitmask"
+    return prepared.images
+
+
+def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> Prepared:
     found = check_config(cfg, training)
     raise_errors([one.report for one in found])
     logger = logging.getLogger(__name__)
+    repaired, bitmasks = {}, False
     for one in found:
         report = one.report
         if report.findings:
             changed = report.count(SKIPPED) + report.count(REPAIRED)
             logger.log(logging.WARNING if changed else logging.INFO, report.text(examples=2))
-        if file := use_repaired(one, folder):
+        if file := write_repaired(one, folder):
+            repaired[report.name] = file
             logger.warning(f"data set {report.name}: its annotations are now those of {file}")
         elif report.changes_annotations:
             logger.warning(f"data set {report.name}: panoptic annotations are used as they are")
-        trained_on = training and report.name in cfg.DATASETS.TRAIN
-        if report.count(REPAIRED, "mask-rle") and trained_on and cfg.MODEL.MASK_ON:
-            cfg.INPUT.MASK_FORMAT = "bitmask"
-    return {one.report.name: len(one.content.get("images", ())) for one in found}
+        learnt = training and report.name in cfg.DATASETS.TRAIN and cfg.MODEL.MASK_ON
+        bitmasks |= bool(learnt and report.count(REPAIRED, "mask-rle"))
+    images = {one.report.name: len(one.content.get("images", ())) for one in found}
+    return Prepared(images, repaired, bitmasks)
 
 
 def _check_classes(cfg: CfgNode, found: Checked) -> None:

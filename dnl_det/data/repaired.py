@@ -16,8 +16,16 @@ _SEPARATORS = (",", ":")
 def use_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | None:
     """Write the annotations of a check, and let the data set's name stand for them.
 
-    pycocotools and detectron2 both read the annotations from a file, so that this one has its
-    effect wherever the name is used in this process.
+    Args, Returns: see :func:`write_repaired`.
+    """
+    file = write_repaired(found, folder)
+    if file:
+        read_from(found.report.name, file)
+    return file
+
+
+def write_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | None:
+    """Write the annotations of a check.
 
     Args:
         found: without errors.
@@ -27,11 +35,13 @@ def use_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | None:
         The file, or None where nothing had to be changed.
     """
     name = found.report.name
-    metadata = MetadataCatalog.get(name)
-    if not found.report.changes_annotations or metadata.get("evaluator_type") != "coco":
+    if (
+        not found.report.changes_annotations
+        or MetadataCatalog.get(name).get("evaluator_type") != "coco"
+    ):
         return None
     file = Path(folder) / f"{name}.json"
-    # Every process writes its own, the same content, and the last stays.
+    # Several machines may write the same content into one folder; the last stays.
     partial_file = file.with_name(f".{file.name}.{os.getpid()}.partial")
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -39,9 +49,18 @@ def use_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | None:
         partial_file.replace(file)
     finally:
         partial_file.unlink(missing_ok=True)
-    others = {key: value for key, value in metadata.as_dict().items() if key != "name"}
+    return file
+
+
+def read_from(name: str, file: Path) -> None:
+    """Let a data set's name stand for another file of annotations, in this process.
+
+    pycocotools and detectron2 both read the annotations from a file, so that this one has its
+    effect wherever the name is used.
+    """
+    metadata = MetadataCatalog.get(name).as_dict()
+    others = {key: value for key, value in metadata.items() if key != "name"}
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     DatasetCatalog.register(name, partial(load_coco_json, str(file), others["image_root"], name))
     MetadataCatalog.get(name).set(**{**others, "json_file": str(file)})
-    return file
