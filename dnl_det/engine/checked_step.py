@@ -21,8 +21,8 @@ class CheckedTrainer(SimpleTrainer):
 
     All processes decide alike. Up to ``max_bad_steps`` in the whole training, which checkpoints
     count too, are skipped and logged with their images; one more ends the training with an
-    error. A gradient that only a gradient scaler's scale has made infinite
-    is the scaler's to handle, and not counted.
+    error. A gradient that a gradient scaler's scale above 1 may have made infinite is the scaler's
+    to handle, and not counted.
 
     Args:
         args: of detectron2's trainer; the loader has ``batch``, the last samples it gave.
@@ -65,8 +65,7 @@ class CheckedTrainer(SimpleTrainer):
             return
         self._write_metrics(losses, data_time)
         if scaler:
-            scaler.step(self.optimizer)
-            scaler.update()
+            self._scaled_step(scaler, kept)
         else:
             self.optimizer.step()
 
@@ -84,6 +83,16 @@ class CheckedTrainer(SimpleTrainer):
         values = dict(zip(losses, numbers.tolist(), strict=True))
         bad = {name: value for name, value in values.items() if not math.isfinite(value)} or values
         return ", ".join(f"{name} is {value}" for name, value in bad.items()), losses
+
+    def _scaled_step(self, scaler: torch.amp.GradScaler, kept: list[torch.Tensor]) -> None:
+        before = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        after = scaler.get_scale()
+        # It lowers its scale where it found an infinite gradient, and takes no step. At 1 or less
+        # nothing was scaled up; without this it would go on so, and learn nothing, to the end.
+        if self._anywhere(after < before <= 1):
+            self._refuse(f"the gradient is not finite at a loss scale of {before:g}", kept)
 
     def _bad_gradient(self) -> str:
         gradients = [

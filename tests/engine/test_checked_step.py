@@ -5,7 +5,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from dnl_det.engine.checked_step import CheckedTrainer, NotFiniteError
+from dnl_det.engine.checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 
 
 class Batches:
@@ -77,3 +77,21 @@ def test_skipped_steps_leave_nothing_and_are_counted_and_saved():
     other.load_state_dict(made.state_dict())
     with pytest.raises(NotFiniteError, match="iteration 0: loss_line is nan"):
         run(other, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available:UserWarning")
+def test_a_gradient_that_no_scale_makes_finite_does_not_go_on_for_ever():
+    model = Line(0.5)
+    made = CheckedAMPTrainer(
+        model,
+        Batches(*[0.0] * 9),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        max_bad_steps=1,
+    )
+    made.grad_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    # Scales of 4 and 2 are lowered, 1 is the first bad step, and the second ends it.
+    message = r"iteration 3: the gradient is not finite at a loss scale of 0.5. Images .*3.png"
+    with pytest.raises(NotFiniteError, match=message):
+        run(made, 9)
+    assert made.bad_steps == 2
+    assert model.weight.item() == 1
