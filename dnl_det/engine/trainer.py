@@ -4,7 +4,8 @@ import logging
 import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -88,8 +89,32 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict[str, Any] | None:
         """Train from ``start_iter`` on, with the data that an uninterrupted run has then."""
         self.data_loader.start(self.start_iter)
+        # The log on a full disk: no traceback for each of its lines, since after_step ends it soon.
+        logging.raiseExceptions = False
         results: dict[str, Any] | None = super().train()
         return results
+
+    def after_step(self) -> None:
+        """The hooks'; where they cannot write a file, as on a full disk, the program ends."""
+        with self._exit_where_nothing_can_be_written():
+            super().after_step()
+
+    def after_train(self) -> None:
+        """The hooks', likewise."""
+        with self._exit_where_nothing_can_be_written():
+            super().after_train()
+
+    @contextmanager
+    def _exit_where_nothing_can_be_written(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError:
+            raise  # to another process
+        except OSError as error:
+            sys.exit(
+                f"error: training stopped at iteration {self.iter}: {str(error).rstrip('.')}. "
+                f"{self._where_to_go_on()}"
+            )
 
     def run_step(self) -> None:
         """One step, or the end of the program where the numbers are not finite any more.
@@ -117,6 +142,9 @@ class Trainer(DefaultTrainer):
         if comm.get_world_size() == 1 and self.iter > self.start_iter:
             self.iter -= 1  # the last that is done
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+        return self._where_to_go_on()
+
+    def _where_to_go_on(self) -> str:
         newest, _ = self.checkpointer.newest_finite()
         return f"Go on from {newest} by --resume." if newest else "There is no checkpoint yet."
 

@@ -112,6 +112,39 @@ def test_a_signal_saves_and_says_how_to_go_on(command, tiny, tmp_path, number, w
     assert f"Starting training from iteration {saved['iteration'] + 1}" in resumed
 
 
+def test_a_disk_that_fills_up_ends_it_and_loses_nothing(command, tiny, tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    filler = tmp_path / "filler"
+    try:
+        run = ("train_net.py", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path / "out")
+        keys = ("SOLVER.CHECKPOINT_PERIOD", 4, "SOLVER.MAX_ITER", 100000, *tiny)
+        process = command(*run, *keys)
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "out/last_checkpoint").exists():
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode == 1
+        assert "Traceback" not in output
+        (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
+        newest = max((tmp_path / "out").glob("model_*.pth"))
+        assert re.match(r"error: training stopped at iteration \d+: .*[Nn]o space left", error)
+        assert f"Go on from {newest} by --resume." in error
+        saved = torch.load(newest, weights_only=True)["iteration"]
+        filler.unlink()
+        keys = ("SOLVER.CHECKPOINT_PERIOD", 4, "SOLVER.MAX_ITER", saved + 2, *tiny)
+        resumed = finish(command(*run[:1], "--resume", *run[1:], *keys))
+        assert f"Starting training from iteration {saved + 1}" in resumed
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 def check_with_pycocotools(output, folder, data_root):
     results = folder / "inference" / "coco_instances_results.json"
     with contextlib.redirect_stdout(io.StringIO()):
