@@ -83,3 +83,11 @@ def test_links_lead_somewhere(readme, root):
     assert len(links) >= 9
     for link in links:
         assert link in anchors if link.startswith("#") else (root / link).exists(), link
+
+
+def test_tests_that_the_docs_name_exist(root):
+    text = "".join(file.read_text() for file in (root / "docs").glob("*.md"))
+    named = set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text))
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}" in (root / file).read_text(), f"{file}::{test}"
