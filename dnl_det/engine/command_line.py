@@ -17,7 +17,9 @@ from detectron2.utils.logger import setup_logger
 from ..config import add_dnl_config
 from ..data.check_config import prepare_data
 from ..data.own_data import use_own_data
-from ..modeling import check_dnl_config
+from ..modeling import BLOCK_KEYS, check_dnl_config
+from .config_files import merge_file, merge_overrides
+from .optimizer import check_solver
 
 _EPILOG = """
 Examples:
@@ -70,23 +72,32 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         The config, not frozen.
 
     Raises:
-        ValueError: no file given, no such file, or overrides that are not pairs of a known key
-            and a value.
-        KeyError: an unknown key in the file.
+        ValueError: no file given, one that cannot be read, overrides that are not pairs of a key
+            and a value, an unknown key, or a value that is not allowed.
     """
     if not config_file:
         raise ValueError("--config-file is missing: give one, such as a file in configs/")
-    if len(overrides) % 2:
-        raise ValueError(f"config overrides must be pairs KEY VALUE, and {overrides} are not")
     cfg = get_cfg()
     add_dnl_config(cfg)
-    try:
-        cfg.merge_from_file(config_file)
-        cfg.merge_from_list(list(overrides))
-    except AssertionError as error:  # how yacs reports a missing file or an unknown key
-        raise ValueError(f"config: {error}") from error
+    merge_file(cfg, config_file)
+    merge_overrides(cfg, overrides)
     check_dnl_config(cfg)
+    check_solver(cfg)
+    _warn_of_unused_keys(cfg)
     return cfg
+
+
+def _warn_of_unused_keys(cfg: CfgNode) -> None:
+    """Keys of ``MODEL.DNL`` that were set and that its block does not have."""
+    defaults = get_cfg()
+    add_dnl_config(defaults)
+    used = BLOCK_KEYS[cfg.MODEL.DNL.BLOCK]
+    for key in {key for keys in BLOCK_KEYS.values() for key in keys if key not in used}:
+        if used and cfg.MODEL.DNL[key] != defaults.MODEL.DNL[key]:
+            logging.getLogger(__name__).warning(
+                f"MODEL.DNL.{key}: {cfg.MODEL.DNL[key]!r} has no effect: BLOCK "
+                f"{cfg.MODEL.DNL.BLOCK} has {', '.join(used)}"
+            )
 
 
 def fall_back_to_cpu(cfg: CfgNode) -> None:

@@ -21,14 +21,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     Raises:
         ValueError: an unknown ``SOLVER.OPTIMIZER`` or ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``.
     """
-    if (name := cfg.SOLVER.get("OPTIMIZER", "SGD")) not in OPTIMIZERS:
-        raise ValueError(f"SOLVER.OPTIMIZER: {name!r} is not one of {', '.join(OPTIMIZERS)}")
+    check_solver(cfg)
     clip = cfg.SOLVER.CLIP_GRADIENTS
-    if clip.CLIP_TYPE not in CLIP_TYPES:
-        raise ValueError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE: {clip.CLIP_TYPE!r} is not one of "
-            f"{', '.join(CLIP_TYPES)}"
-        )
     if not clip.ENABLED or clip.CLIP_TYPE != "full_model":
         return _build(cfg, model)
 
@@ -43,6 +37,24 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     optimizer.register_step_pre_hook(clip_all)
     return optimizer
+
+
+def check_solver(cfg: CfgNode) -> None:
+    """Check the keys of ``SOLVER`` that are this project's, or have more values here.
+
+    Raises:
+        ValueError: names the key, its value and what is allowed.
+    """
+    solver_keys = cfg.SOLVER
+    for key, value, allowed in (
+        ("OPTIMIZER", solver_keys.get("OPTIMIZER", "SGD"), OPTIMIZERS),
+        ("CLIP_GRADIENTS.CLIP_TYPE", solver_keys.CLIP_GRADIENTS.CLIP_TYPE, CLIP_TYPES),
+    ):
+        if value not in allowed:
+            raise ValueError(f"SOLVER.{key}: {value!r} is not one of {', '.join(allowed)}")
+    bad_steps = solver_keys.get("MAX_BAD_STEPS", 0)
+    if type(bad_steps) is not int or bad_steps < 0:
+        raise ValueError(f"SOLVER.MAX_BAD_STEPS: {bad_steps!r} must be a whole number from 0 on")
 
 
 def _build(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -2,15 +2,17 @@
 
 from .attention_block import AttentionBlock
 from .backbone import (
+    BLOCK_KEYS,
     build_dnl_resnet_backbone,
     build_dnl_resnet_fpn_backbone,
     build_dnl_retinanet_resnet_fpn_backbone,
-    check_dnl_config,
 )
+from .check import check_dnl_config
 from .insertion import insert_attention
 from .norm import replace_sync_bn
 
 __all__ = [
+    "BLOCK_KEYS",
     "AttentionBlock",
     "build_dnl_resnet_backbone",
     "build_dnl_resnet_fpn_backbone",

@@ -10,25 +10,34 @@ from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import nn
 
-from ..layers import BLOCKS
-from ..layers.attention import BACKENDS
-from ..layers.disentangled_non_local import MODES
-from ..layers.global_context import POOLINGS
-from ..layers.non_local import KERNELS
-from .attention_block import POSITIONS
+from .check import STAGES, check_dnl_config
 from .insertion import insert_attention
 from .norm import replace_sync_bn
 from .recompute import recompute_stages
 
-STAGES = ("res2", "res3", "res4", "res5")
-
-_CHOICES = {
-    "BLOCK": ("none", *BLOCKS),
-    "MODE": MODES,
-    "POSITION": POSITIONS,
-    "BACKEND": BACKENDS,
-    "NL_KERNEL": KERNELS,
-    "GC_POOLING": POOLINGS,
+# By block, the keys of MODEL.DNL that it uses, and what they are called in its constructor.
+BLOCK_KEYS: dict[str, dict[str, str]] = {
+    "none": {},
+    "dnl": {
+        "REDUCTION": "reduction",
+        "MODE": "mode",
+        "TEMPERATURE": "temperature",
+        "WHITEN": "whiten",
+        "DOWNSAMPLE": "downsample",
+        "USE_OUT": "use_out",
+        "BACKEND": "backend",
+        "INIT_STD": "init_std",
+        "INIT_GAMMA": "init_gamma",
+    },
+    "nl": {
+        "REDUCTION": "reduction",
+        "NL_KERNEL": "kernel",
+        "NL_LEGACY_SCALE": "legacy_scale",
+        "BACKEND": "backend",
+        "INIT_STD": "init_std",
+    },
+    "snl": {"INIT_STD": "init_std"},
+    "gc": {"REDUCTION": "reduction", "GC_POOLING": "pooling", "GC_FUSION": "fusion"},
 }
 
 
@@ -37,10 +46,14 @@ def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """detectron2's ResNet with the attention that ``MODEL.DNL`` asks for.
 
     Raises:
-        ValueError: a key of ``MODEL.DNL`` with a value that is not allowed.
+        ValueError: a key of ``MODEL.DNL`` with a value that is not allowed, or keys of
+            ``MODEL.RESNETS`` that contradict each other.
     """
-    check_dnl_config(cfg)
-    resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
+    check_dnl_config(cfg, "build_dnl_resnet_backbone")
+    try:
+        resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
+    except (AssertionError, KeyError) as error:  # detectron2's, such as of R18 with dilation
+        raise ValueError(f"MODEL.RESNETS does not give a ResNet: {error}") from error
     dnl = cfg.MODEL.DNL
     try:
         if dnl.BLOCK != "none":
@@ -70,12 +83,14 @@ def _insert(resnet: ResNet, dnl: CfgNode) -> None:
 @BACKBONE_REGISTRY.register()
 def build_dnl_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """:func:`build_dnl_resnet_backbone` under an FPN with p6 from max-pooling."""
+    check_dnl_config(cfg, "build_dnl_resnet_fpn_backbone")
     return _fpn(cfg, build_dnl_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_dnl_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """:func:`build_dnl_resnet_backbone` under RetinaNet's FPN, p6 and p7 from convolutions."""
+    check_dnl_config(cfg, "build_dnl_retinanet_resnet_fpn_backbone")
     bottom_up = build_dnl_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels
     top_block = LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS)
@@ -93,49 +108,5 @@ def _fpn(cfg: CfgNode, bottom_up: ResNet, top_block: nn.Module) -> FPN:
     )
 
 
-def check_dnl_config(cfg: CfgNode) -> None:
-    """Check what can be said of ``MODEL.DNL`` before a model is built.
-
-    Raises:
-        ValueError: names the key, its value and what is allowed.
-    """
-    if "DNL" not in cfg.MODEL:
-        raise ValueError("the config has no MODEL.DNL: call dnl_det.add_dnl_config(cfg) first")
-    for key, allowed in _CHOICES.items():
-        if (value := cfg.MODEL.DNL[key]) not in allowed:
-            raise ValueError(f"MODEL.DNL.{key}: {value!r} is not one of {', '.join(allowed)}")
-    for name in STAGES:
-        indices = cfg.MODEL.DNL[name.upper()]
-        if not all(isinstance(index, int) for index in indices):
-            raise ValueError(
-                f"MODEL.DNL.{name.upper()}: {indices!r} must be a list of block indices, "
-                "such as [-2], or [] for none"
-            )
-
-
 def _block_arguments(dnl: CfgNode) -> dict[str, Any]:
-    if dnl.BLOCK == "dnl":
-        return {
-            "reduction": dnl.REDUCTION,
-            "mode": dnl.MODE,
-            "temperature": dnl.TEMPERATURE,
-            "whiten": dnl.WHITEN,
-            "downsample": dnl.DOWNSAMPLE,
-            "use_out": dnl.USE_OUT,
-            "backend": dnl.BACKEND,
-            "init_std": dnl.INIT_STD,
-            "init_gamma": dnl.INIT_GAMMA,
-        }
-    if dnl.BLOCK == "nl":
-        return {
-            "reduction": dnl.REDUCTION,
-            "kernel": dnl.NL_KERNEL,
-            "legacy_scale": dnl.NL_LEGACY_SCALE,
-            "backend": dnl.BACKEND,
-            "init_std": dnl.INIT_STD,
-        }
-    if dnl.BLOCK == "snl":
-        return {"init_std": dnl.INIT_STD}
-    if dnl.BLOCK == "gc":
-        return {"reduction": dnl.REDUCTION, "pooling": dnl.GC_POOLING, "fusion": dnl.GC_FUSION}
-    return {}
+    return {argument: dnl[key] for key, argument in BLOCK_KEYS[dnl.BLOCK].items()}

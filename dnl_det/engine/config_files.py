@@ -1,0 +1,186 @@
+"""Config files and overrides, merged or refused by name: file, key, value, what is allowed."""
+
+import difflib
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+
+_BASE = "_BASE_"
+# What aliases may blow a file up to, in values; detectron2's longest config has some 300.
+_MOST_VALUES = 100_000
+_EXPECTED = {
+    bool: "True or False",
+    float: "a number with a point, such as 1.0",
+    int: "a whole number",
+    str: "a text",
+    list: "a list, such as [1, 2]",
+    tuple: "a list, such as (1, 2)",
+}
+
+
+def merge_file(cfg: CfgNode, file: str) -> None:
+    """Merge a YAML file and those that its ``_BASE_`` names, as detectron2 does.
+
+    YAML that would run code when it is read is refused.
+
+    Args:
+        cfg: changed in place.
+        file: a path, or an address that detectron2's ``PathManager`` knows.
+
+    Raises:
+        ValueError: a file that cannot be read or is no config, an unknown key, or a value of
+            another type. The message names the file, the key and the nearest known one.
+    """
+    contents = list(_read(file, ()))
+    before = cfg.clone()
+    try:
+        cfg.merge_from_file(file, allow_unsafe=False)
+    # What yacs and detectron2 raise for wrong keys and values, depending on where they stand.
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as e:
+        for name, content in contents:
+            for key, value in _values(content):
+                _check(before, key, value, f"{name}: ")
+        raise ValueError(f"{file} is no config of this version of detectron2: {e}") from e
+
+
+def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
+    """Merge ``KEY, VALUE, KEY, VALUE, ...``.
+
+    Args:
+        cfg: changed in place.
+        overrides: values as text, as in a command line, or as they are.
+
+    Raises:
+        ValueError: not pairs, an unknown key, or a value of another type.
+    """
+    if len(overrides) % 2:
+        raise ValueError(f"config overrides must be pairs KEY VALUE, and {overrides} are not")
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        _check(cfg, key, value, "config: ")
+        cfg.merge_from_list([key, value])
+
+
+def nearest(name: object, known: Sequence[str]) -> str:
+    """``; did you mean ...?``, or nothing where none is near."""
+    found = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _check(cfg: CfgNode, key: str, value: Any, where: str) -> None:
+    """Check one key, and its value by merging it into a copy."""
+    node: Any = cfg
+    for part in str(key).split("."):
+        if not isinstance(node, CfgNode) or part not in node:
+            if cfg.key_is_deprecated(key) or cfg.key_is_renamed(key):
+                return
+            raise ValueError(f"{where}there is no key {key}{_nearest_key(str(key), cfg)}")
+        node = node[part]
+    if isinstance(node, CfgNode):
+        raise ValueError(
+            f"{where}{key}: {value!r} cannot be set: it is a group of keys, such as "
+            f"{key}.{next(iter(node), '')}"
+        )
+    try:
+        cfg.clone().merge_from_list([key, value])
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        expected = _EXPECTED.get(type(node), f"of type {type(node).__name__}")
+        raise ValueError(f"{where}{key}: {value!r} must be {expected}") from error
+
+
+def _nearest_key(key: str, cfg: CfgNode) -> str:
+    """Of all keys; where the last part is the very same, or nearly so, that one first."""
+    known = [name for name, _ in _values(cfg)]
+    last = {name.rsplit(".", 1)[-1]: name for name in known}
+    for group in (key.rsplit(".", 1)[0] + ".", ""):
+        names = {n: full for n, full in last.items() if full.startswith(group)}
+        if group:
+            names = {n.removeprefix(group): n for n in known if n.startswith(group)}
+        if found := difflib.get_close_matches(key.rsplit(".", 1)[-1], names, n=1, cutoff=0.6):
+            return f"; did you mean {names[found[0]]}?"
+    return nearest(key, known)
+
+
+def _values(content: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested mappings; of an empty one itself."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _values(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _read(file: str, above: tuple[str, ...]) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """A file's content without ``_BASE_``, and before it that of the files it is based on."""
+    if file in above:
+        raise ValueError(f"config file {file} is based on itself: {' -> '.join((*above, file))}")
+    named_in = f", {_BASE} of {above[-1]}," if above else ""
+    try:
+        with PathManager.open(file, "r") as stream:
+            content = yaml.load(stream, _Loader)
+        size = _count(content, {})
+    except FileNotFoundError:
+        raise ValueError(f"config file {file}{named_in} does not exist") from None
+    except yaml.constructor.ConstructorError as error:
+        raise ValueError(f"config file {file}: {_explain(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config file {file} is not YAML: {_explain(error)}") from error
+    except RecursionError:
+        raise ValueError(f"config file {file} has values in values without end") from None
+    except OSError as error:
+        raise ValueError(f"config file {file}{named_in} cannot be read: {error}") from error
+    if size > _MOST_VALUES:
+        raise ValueError(f"config file {file} has {size:,} values, more than {_MOST_VALUES:,}")
+    if not isinstance(content, dict):
+        what = "is empty" if content is None else f"is a {type(content).__name__}"
+        raise ValueError(f"config file {file} {what}: must be keys with values, as in configs/")
+    bases = content.pop(_BASE, [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str):
+            raise ValueError(f"config file {file}: {_BASE}: {base!r} must be a file's name")
+        path = os.path.expanduser(base)
+        if not path.startswith(("/", "https://", "http://")):
+            path = os.path.join(os.path.dirname(file), path)
+        yield from _read(path, (*above, file))
+    yield file, content
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML takes the last without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index] and key != "<<":
+                mark = node.value[index][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", mark)
+        return super().construct_mapping(node, deep)
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """How many values there are; one that several aliases stand for counts each time."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        children = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(child, known) for child in children)
+    return known[id(value)]
+
+
+def _explain(error: Exception) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
+        return str(error).replace("\n", " ")
+    text = f"line {error.problem_mark.line + 1}: {error.problem}"
+    if "could not determine a constructor" in str(error.problem):
+        text += ". Tags that make Python objects could run code and are refused: write plain values"
+    return text

@@ -1,0 +1,169 @@
+"""What can be said of ``MODEL.DNL`` before a model is built."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY
+
+from ..layers import BLOCKS
+from ..layers.attention import BACKENDS
+from ..layers.disentangled_non_local import MODES
+from ..layers.global_context import FUSIONS, POOLINGS
+from ..layers.non_local import KERNELS
+from .attention_block import POSITIONS
+
+STAGES = ("res2", "res3", "res4", "res5")
+DEPTHS = (18, 34, 50, 101, 152)
+
+_CHOICES = {
+    "BLOCK": ("none", *BLOCKS),
+    "MODE": MODES,
+    "POSITION": POSITIONS,
+    "BACKEND": BACKENDS,
+    "NL_KERNEL": KERNELS,
+    "GC_POOLING": POOLINGS,
+}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_some_of(value: object, allowed: Iterable[str]) -> bool:
+    return isinstance(value, list | tuple) and all(
+        value.count(v) == 1 and v in allowed for v in value
+    )
+
+
+def _are_indices(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_whole, value))
+
+
+_INDICES = (_are_indices, "a list of block indices, such as [-2], or [] for none")
+_BOOL = (_is_bool, "True or False")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **{stage.upper(): _INDICES for stage in STAGES},
+    "REDUCTION": (lambda v: _is_whole(v) and v >= 1, "a whole number from 1 on"),
+    "TEMPERATURE": (lambda v: _is_finite(v) and v > 0, "a number above 0"),
+    "INIT_STD": (lambda v: _is_finite(v) and v >= 0, "a number from 0 on"),
+    "INIT_GAMMA": (_is_finite, "a finite number"),
+    "MONITOR_TIMES": (lambda v: _is_whole(v) and v >= 0, "a whole number from 0 on"),
+    "MONITOR_SHARE": (lambda v: _is_finite(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "CHECKPOINT": (
+        lambda v: _are_some_of(v, STAGES),
+        f"a list of stages, each once, of {', '.join(STAGES)}",
+    ),
+    "GC_FUSION": (
+        lambda v: _are_some_of(v, FUSIONS) and len(v) > 0,
+        f"a list of one or both of {', '.join(FUSIONS)}",
+    ),
+    "TRAIN_IN_FROZEN": _BOOL,
+    "WHITEN": _BOOL,
+    "DOWNSAMPLE": _BOOL,
+    "USE_OUT": _BOOL,
+    "NL_LEGACY_SCALE": _BOOL,
+}
+# detectron2's backbones, which know nothing of MODEL.DNL, and this project's with the same shape.
+_WITH_ATTENTION = {
+    f"build_{name}_backbone": f"build_dnl_{name}_backbone"
+    for name in ("resnet", "resnet_fpn", "retinanet_resnet_fpn")
+}
+
+
+def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
+    """Check ``MODEL.DNL``, and that the backbone it is for has the stages that it names.
+
+    Args:
+        cfg: with the keys of ``add_dnl_config``.
+        backbone: which one is built; by default ``MODEL.BACKBONE.NAME``.
+
+    Raises:
+        ValueError: names the key, its value, what is allowed and the nearest of it.
+    """
+    if "DNL" not in cfg.MODEL:
+        raise ValueError("the config has no MODEL.DNL: call dnl_det.add_dnl_config(cfg) first")
+    for key, allowed in _CHOICES.items():
+        _check_choice(f"MODEL.DNL.{key}", cfg.MODEL.DNL[key], allowed)
+    for key, (is_allowed, text) in _RULES.items():
+        if not is_allowed(value := cfg.MODEL.DNL[key]):
+            raise ValueError(f"MODEL.DNL.{key}: {value!r} must be {text}")
+    name = backbone or cfg.MODEL.BACKBONE.NAME
+    if name not in BACKBONE_REGISTRY:
+        _check_choice("MODEL.BACKBONE.NAME", name, [known for known, _ in BACKBONE_REGISTRY])
+    if name in _WITH_ATTENTION and _wanted(cfg.MODEL.DNL):
+        raise ValueError(
+            f"MODEL.BACKBONE.NAME: {name!r} has no attention, and MODEL.DNL."
+            f"{_wanted(cfg.MODEL.DNL)[0].upper()} asks for it: set {_WITH_ATTENTION[name]!r}, or "
+            "MODEL.DNL.BLOCK: none"
+        )
+    if name in _WITH_ATTENTION.values():
+        _check_stages(cfg, name)
+
+
+def _check_choice(key: str, value: object, allowed: Iterable[str]) -> None:
+    if value not in (allowed := list(allowed)):
+        near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{key}: {value!r} is not one of {', '.join(allowed)}{advice}")
+
+
+def _wanted(dnl: CfgNode) -> list[str]:
+    """The stages that attention is asked for in."""
+    return [stage for stage in STAGES if dnl.BLOCK != "none" and dnl[stage.upper()]]
+
+
+def _check_stages(cfg: CfgNode, backbone: str) -> None:
+    """Check which stages the ResNet has against what is wanted of them."""
+    resnets, dnl = cfg.MODEL.RESNETS, cfg.MODEL.DNL
+    if resnets.DEPTH not in DEPTHS:
+        raise ValueError(
+            f"MODEL.RESNETS.DEPTH: {resnets.DEPTH!r} is not one of {', '.join(map(str, DEPTHS))}"
+        )
+    known = ("stem", *STAGES)
+    if not resnets.OUT_FEATURES:
+        raise ValueError(f"MODEL.RESNETS.OUT_FEATURES: [] must have some of {', '.join(known)}")
+    for feature in resnets.OUT_FEATURES:
+        _check_choice("MODEL.RESNETS.OUT_FEATURES", feature, known)
+    built = known[1 : 1 + max(map(known.index, resnets.OUT_FEATURES))]
+    for key, stages in [*((s.upper(), [s]) for s in _wanted(dnl)), ("CHECKPOINT", dnl.CHECKPOINT)]:
+        for stage in stages:
+            if stage not in built:
+                raise ValueError(_not_built(cfg, key, stage, built))
+    if "fpn" not in backbone:
+        return
+    for feature in cfg.MODEL.FPN.IN_FEATURES:
+        if feature not in resnets.OUT_FEATURES:
+            raise ValueError(
+                f"MODEL.FPN.IN_FEATURES: {feature!r} is not one of MODEL.RESNETS.OUT_FEATURES, "
+                f"{', '.join(resnets.OUT_FEATURES)}"
+            )
+    if "retinanet" in backbone and "res5" not in resnets.OUT_FEATURES:
+        raise ValueError(
+            f"MODEL.RESNETS.OUT_FEATURES: {resnets.OUT_FEATURES} lacks res5, from which {backbone} "
+            "makes p6: add it"
+        )
+
+
+def _not_built(cfg: CfgNode, key: str, stage: str, built: tuple[str, ...]) -> str:
+    text = (
+        f"MODEL.DNL.{key}: {stage} is asked for, and this ResNet ends with "
+        f"{built[-1] if built else 'its stem'} (MODEL.RESNETS.OUT_FEATURES: "
+        f"{cfg.MODEL.RESNETS.OUT_FEATURES}). "
+    )
+    if stage == "res5" and cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":
+        return text + (
+            "A C4 model has its res5 in MODEL.ROI_HEADS.NAME: Res5ROIHeads, for each box by "
+            f"itself: set MODEL.DNL.{key}: [] and use RES4, or take an FPN"
+        )
+    return text + f"Give none for {stage} (MODEL.DNL.{key}: []), or add it to OUT_FEATURES"
