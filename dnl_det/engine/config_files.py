@@ -16,7 +16,7 @@ _EXPECTED = {
     bool: "True or False",
     float: "a number with a point, such as 1.0",
     int: "a whole number",
-    str: "a text",
+    str: "a text, in quotes where it looks like a number",
     list: "a list, such as [1, 2]",
     tuple: "a list, such as (1, 2)",
 }
@@ -48,9 +48,10 @@ def merge_file(cfg: CfgNode, file: str) -> None:
         TypeError,
         ValueError,
     ) as e:
-        for name, content in contents:
-            for key, value in _values(content):
-                _check(before, key, value, f"{name}: ")
+        if all(content.get("VERSION") in (None, before.VERSION) for _, content in contents):
+            for name, content in contents:
+                for key, value in _values(content):
+                    _check(before, key, value, f"{name}: ")
         raise ValueError(f"{file} is no config of this version of detectron2: {e}") from e
 
 
@@ -69,12 +70,6 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         _check(cfg, key, value, "config: ")
         cfg.merge_from_list([key, value])
-
-
-def nearest(name: object, known: Sequence[str]) -> str:
-    """``; did you mean ...?``, or nothing where none is near."""
-    found = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _check(cfg: CfgNode, key: str, value: Any, where: str) -> None:
@@ -99,16 +94,19 @@ def _check(cfg: CfgNode, key: str, value: Any, where: str) -> None:
 
 
 def _nearest_key(key: str, cfg: CfgNode) -> str:
-    """Of all keys; where the last part is the very same, or nearly so, that one first."""
+    """``; did you mean ...?``, or nothing where none is near."""
     known = [name for name, _ in _values(cfg)]
-    last = {name.rsplit(".", 1)[-1]: name for name in known}
-    for group in (key.rsplit(".", 1)[0] + ".", ""):
-        names = {n: full for n, full in last.items() if full.startswith(group)}
-        if group:
-            names = {n.removeprefix(group): n for n in known if n.startswith(group)}
-        if found := difflib.get_close_matches(key.rsplit(".", 1)[-1], names, n=1, cutoff=0.6):
+    group, _, last = key.upper().rpartition(".")
+    by_last_part = {name.rpartition(".")[2]: name for name in known}
+    in_group = {name.rpartition(".")[2]: name for name in known if name.startswith(f"{group}.")}
+    for wanted, names in (
+        (last, in_group),
+        (last, by_last_part),
+        (key.upper(), {name: name for name in known}),
+    ):
+        if found := difflib.get_close_matches(wanted, names, n=1):
             return f"; did you mean {names[found[0]]}?"
-    return nearest(key, known)
+    return ""
 
 
 def _values(content: Any, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -159,11 +157,13 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML takes the last without a word."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index] and key != "<<":
-                mark = node.value[index][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", mark)
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    text = f"{key.value} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+                names.add(key.value)
         return super().construct_mapping(node, deep)
 
 

@@ -163,7 +163,10 @@ def test_a_block_carries_one_attention():
 def test_a_stage_that_the_model_does_not_build_is_named():
     cfg = config(18, RES5=[-1])
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res4"]
-    with pytest.raises(ValueError, match=r"MODEL.DNL.RES5: res5 is asked for, and this ResNet ends with res4.*RES5: \[\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"MODEL.DNL.RES5: res5 is asked for, and this ResNet ends with res4.*RES5: \[\]",
+    ):
         build_dnl_resnet_backbone(cfg, RGB)
 
 
