@@ -52,7 +52,11 @@ def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     check_dnl_config(cfg, "build_dnl_resnet_backbone")
     try:
         resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
-    except (AssertionError, KeyError) as error:  # detectron2's, such as of R18 with dilation
+    except (
+        AssertionError,
+        KeyError,
+        ValueError,
+    ) as error:  # detectron2's, such as of R18 with dilation
         raise ValueError(f"MODEL.RESNETS does not give a ResNet: {error}") from error
     dnl = cfg.MODEL.DNL
     try:
@@ -98,14 +102,21 @@ def build_dnl_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec
 
 
 def _fpn(cfg: CfgNode, bottom_up: ResNet, top_block: nn.Module) -> FPN:
-    return FPN(
-        bottom_up=bottom_up,
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=replace_sync_bn(cfg).MODEL.FPN.NORM,
-        top_block=top_block,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    try:
+        return FPN(
+            bottom_up=bottom_up,
+            in_features=cfg.MODEL.FPN.IN_FEATURES,
+            out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+            norm=replace_sync_bn(cfg).MODEL.FPN.NORM,
+            top_block=top_block,
+            fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        )
+    except (
+        AssertionError,
+        KeyError,
+        ValueError,
+    ) as error:  # such as of stages that do not follow each other
+        raise ValueError(f"MODEL.FPN does not fit MODEL.RESNETS: {error}") from error
 
 
 def _block_arguments(dnl: CfgNode) -> dict[str, Any]:

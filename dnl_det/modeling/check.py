@@ -79,6 +79,13 @@ _WITH_ATTENTION = {
     f"build_{name}_backbone": f"build_dnl_{name}_backbone"
     for name in ("resnet", "resnet_fpn", "retinanet_resnet_fpn")
 }
+# Which keys name features of the backbone, by MODEL.META_ARCHITECTURE.
+_READERS = {
+    "RetinaNet": ("RETINANET",),
+    "GeneralizedRCNN": ("RPN", "ROI_HEADS"),
+    "MMDet1RCNN": ("RPN", "ROI_HEADS"),
+    "PanopticFPN": ("RPN", "ROI_HEADS", "SEM_SEG_HEAD"),
+}
 
 
 def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
@@ -140,19 +147,32 @@ def _check_stages(cfg: CfgNode, backbone: str) -> None:
         for stage in stages:
             if stage not in built:
                 raise ValueError(_not_built(cfg, key, stage, built))
-    if "fpn" not in backbone:
-        return
-    for feature in cfg.MODEL.FPN.IN_FEATURES:
-        if feature not in resnets.OUT_FEATURES:
+    outputs = list(resnets.OUT_FEATURES)
+    if "fpn" in backbone:
+        _check_features("MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES, outputs)
+        # RetinaNet's p6 comes from res5 itself, the other's from p5.
+        key, has = "MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES
+        if "retinanet" in backbone:
+            key, has = "MODEL.RESNETS.OUT_FEATURES", outputs
+        if "res5" not in has:
+            raise ValueError(f"{key}: {has} lacks res5, from which {backbone} makes p6: add it")
+        levels = [int(feature[-1]) for feature in cfg.MODEL.FPN.IN_FEATURES]
+        above = (1, 2) if "retinanet" in backbone else (1,)
+        outputs = [f"p{level}" for level in [*levels, *(max(levels) + more for more in above)]]
+    # A backbone may be part of another; and with dilation the strides, which give names, differ.
+    if backbone == cfg.MODEL.BACKBONE.NAME and resnets.RES5_DILATION == 1:
+        for reader in _READERS.get(cfg.MODEL.META_ARCHITECTURE, ()):
+            _check_features(f"MODEL.{reader}.IN_FEATURES", cfg.MODEL[reader].IN_FEATURES, outputs)
+
+
+def _check_features(key: str, wanted: list[str], outputs: list[str]) -> None:
+    for feature in wanted:
+        if feature not in outputs:
             raise ValueError(
-                f"MODEL.FPN.IN_FEATURES: {feature!r} is not one of MODEL.RESNETS.OUT_FEATURES, "
-                f"{', '.join(resnets.OUT_FEATURES)}"
+                f"{key}: {feature!r} is not one of {', '.join(outputs)}, which there are"
             )
-    if "retinanet" in backbone and "res5" not in resnets.OUT_FEATURES:
-        raise ValueError(
-            f"MODEL.RESNETS.OUT_FEATURES: {resnets.OUT_FEATURES} lacks res5, from which {backbone} "
-            "makes p6: add it"
-        )
+    if not wanted:
+        raise ValueError(f"{key}: [] must have some of {', '.join(outputs)}")
 
 
 def _not_built(cfg: CfgNode, key: str, stage: str, built: tuple[str, ...]) -> str:
