@@ -1,31 +1,34 @@
 """Start one process or many: detectron2's launcher, or under ``torchrun``."""
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 import torch
 import torch.distributed as dist
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-# The exit status of a process that ended on a signal in good order.
-_OF_SIGNALS = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
     """Call ``main(args)`` in every process that the command line or ``torchrun`` asks for.
 
-    Without a GPU, processes talk over gloo and ``--num-gpus`` counts CPU processes. Where a signal
-    ends them, this one exits with their status.
+    Without a GPU, processes talk over gloo and ``--num-gpus`` counts CPU processes. A SIGTERM is
+    passed on to them, and this process waits for them. Where one dies the others are ended, within
+    a minute, and the program exits with what it died of.
     """
     if _under_torchrun():
         _run_under_torchrun(main, args)
         return
+    several = args.num_gpus * args.num_machines > 1
+    before = signal.signal(signal.SIGTERM, _pass_on) if several else None
     try:
         detectron2_launch(
             main,
@@ -36,13 +39,28 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
             args=(args,),
         )
     except KeyboardInterrupt:
-        if args.num_gpus * args.num_machines == 1:
+        if not several:
             raise
         sys.exit(128 + signal.SIGINT)  # Ctrl-C, which they got as well: they say what they do
     except ProcessExitedException as error:
-        if error.exit_code not in _OF_SIGNALS:
-            raise
-        sys.exit(error.exit_code)
+        if error.signal_name is None or -error.exit_code == signal.SIGTERM:
+            sys.exit(abs(error.exit_code) + 128 * (error.exit_code < 0))  # it has said why
+        sys.exit(
+            f"error: process {error.error_index} was ended by {error.signal_name}"
+            + (" (is there no memory left?)" if error.signal_name == "SIGKILL" else "")
+            + ", and the others were ended with it. A training goes on from its last checkpoint "
+            "by --resume."
+        )
+    except ProcessRaisedException as error:
+        sys.exit(f"error: {str(error).strip()}")
+    finally:
+        if several:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def check_processes(args: argparse.Namespace) -> None:

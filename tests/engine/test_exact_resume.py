@@ -1,77 +1,18 @@
 """A training that was killed goes on with the very numbers of one that was not: real kills."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-
-LAST = 11
-
-
-@pytest.fixture(scope="module")
-def train(root, data_root):
-    """Start a small training, seeded, that notes its losses."""
-
-    def start(folder, *words, workers=0):
-        environment = {**os.environ, "DETECTRON2_DATASETS": str(data_root), "OMP_NUM_THREADS": "1"}
-        keys = {
-            "OUTPUT_DIR": folder,
-            "SEED": 3,
-            "DATALOADER.NUM_WORKERS": workers,
-            "INPUT.MIN_SIZE_TRAIN": "(96, 128)",
-            "MODEL.FPN.OUT_CHANNELS": 16,
-            "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
-            "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
-            "SOLVER.IMS_PER_BATCH": 2,
-            "SOLVER.CHECKPOINT_PERIOD": 4,
-            "SOLVER.MAX_ITER": LAST + 1,
-        }
-        pairs = [str(word) for pair in keys.items() for word in pair]
-        config = ("--config-file", "configs/Shapes/disentangled.yaml")
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "tests/engine/exact.py", *config, *words, *pairs],
-            cwd=root,
-            env={**environment, "PYTHONPATH": str(root)},
-            stdout=(folder / "printed").open("w"),  # a pipe nobody reads would fill up
-            stderr=subprocess.STDOUT,
-        )
-        process.printed = folder / "printed"
-        return process
-
-    return start
-
-
-def finish(process, status=0):
-    process.wait(timeout=100)
-    output = process.printed.read_text()
-    assert process.returncode == status, output
-    return output
-
-
-def losses(folder):
-    lines = (folder / "losses").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+from trainings import assert_equal, finish, losses, wait_for_iteration
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(train, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     finish(train(folder, workers=2))
-    assert [iteration for iteration, _ in losses(folder)] == list(range(LAST + 1))
+    assert [iteration for iteration, _ in losses(folder)] == list(range(12))
     return folder
-
-
-def wait_for_iteration(process, folder, iteration):
-    deadline = time.monotonic() + 100
-    while not (folder / "losses").exists() or len(losses(folder)) <= iteration:
-        assert process.poll() is None, process.printed.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +37,6 @@ def test_the_losses_and_the_end_are_the_same(train, uninterrupted, tmp_path, num
     )
     assert_equal(first["model"], second["model"])
     assert_equal(first["trainer"], second["trainer"])
-
-
-def assert_equal(first, second):
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_equal(first[key], second[key])
-    else:
-        assert first == second
 
 
 def test_an_image_full_of_nan_stops_the_training_and_is_passed_over_if_wanted(

@@ -1,0 +1,37 @@
+"""Small trainings in processes of their own, for the tests beside this file."""
+
+import json
+import time
+
+import torch
+
+
+def finish(process, status=0):
+    process.wait(timeout=100)
+    output = process.printed.read_text()
+    assert process.returncode == status, output
+    return output
+
+
+def losses(folder):
+    lines = (folder / "losses").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def wait_for_iteration(process, folder, iteration):
+    deadline = time.monotonic() + 100
+    while not (folder / "losses").exists() or len(losses(folder)) <= iteration:
+        assert process.poll() is None, process.printed.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_equal(first, second):
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_equal(first[key], second[key])
+    else:
+        assert first == second
