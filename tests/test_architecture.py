@@ -7,16 +7,18 @@ import pytest
 ABOVE_LAYERS = {"layers"}
 KNOWS = {
     "config": set(),
+    "files": set(),
     "layers": set(),
     "modeling": ABOVE_LAYERS,
-    "checkpoint": ABOVE_LAYERS,
+    "checkpoint": ABOVE_LAYERS | {"files"},
     "mmdet1": set(),
-    "data": ABOVE_LAYERS | {"mmdet1"},
-    "evaluation": ABOVE_LAYERS,
+    "data": ABOVE_LAYERS | {"mmdet1", "files"},
+    "evaluation": ABOVE_LAYERS | {"files"},
     "analysis": ABOVE_LAYERS,
     "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation", "analysis"},
     "cli": {
         "config",
+        "files",
         "layers",
         "modeling",
         "checkpoint",
@@ -53,4 +55,4 @@ def test_a_package_imports_only_what_is_below_it(root, package):
 
 def test_every_package_is_in_the_table(root):
     folders = {file.parent.name for file in (root / "dnl_det").glob("*/__init__.py")}
-    assert folders == KNOWS.keys() - {"config"}
+    assert folders == KNOWS.keys() - {"config", "files"}

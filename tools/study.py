@@ -26,9 +26,9 @@ from study_data import overrides, write_data
 from study_report import write_report
 from training import ROOT, peak_memory, train
 
-from dnl_det.checkpoint import write_whole
 from dnl_det.data import ShapesOptions
 from dnl_det.engine import exit_on_bad_input
+from dnl_det.files import write_whole
 
 CONFIG = str(ROOT / "configs/Shapes/Base-Study.yaml")
 BACKBONE_CONFIG = str(ROOT / "configs/Shapes/Base-Study-Backbone.yaml")

@@ -4,7 +4,6 @@ from .checkpointer import Checkpointer, WeightsNotFetchedError
 from .conversion import Conversion, UnknownLayoutError, convert
 from .finite import check_finite
 from .reading import DamagedCheckpointError, UnsafeCheckpointError, read_checkpoint
-from .writing import write_whole
 
 __all__ = [
     "Checkpointer",
@@ -16,5 +15,4 @@ __all__ = [
     "check_finite",
     "convert",
     "read_checkpoint",
-    "write_whole",
 ]

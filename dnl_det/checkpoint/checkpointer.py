@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
+from ..files import remove_partial, write_whole
 from .conversion import recognise
 from .reading import DamagedCheckpointError, check_sums, read_checkpoint
-from .writing import remove_partial, write_whole
 
 # A parameter of a residual block: its stage, its index there, and its name within the block.
 _BLOCK_KEY = re.compile(r"(?:^|\.)(res[2-5])\.(\d+)\.(.+)$")

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from ..checkpoint import write_whole
 from ..data.check import Use, checked
 from ..data.check_config import check_config
 from ..data.check_json import MAX_JSON_MB
 from ..data.findings import Report
 from ..data.own_data import use_own_data
 from ..engine import exit_on_bad_input, load_config
+from ..files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

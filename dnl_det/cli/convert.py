@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint import Conversion, convert, write_whole
+from ..checkpoint import Conversion, convert
 from ..engine import exit_on_bad_input
+from ..files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

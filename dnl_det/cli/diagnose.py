@@ -27,12 +27,13 @@ from torch import nn
 from tqdm import tqdm
 
 from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention, short_name
-from ..checkpoint import Checkpointer, write_whole
+from ..checkpoint import Checkpointer
 from ..data.check import Use, check_dataset, raise_errors
 from ..data.images import build_mapper
 from ..data.own_data import use_own_data
 from ..data.repaired import use_repaired
 from ..engine import Trainer, exit_on_bad_input, fall_back_to_cpu, load_config
+from ..files import write_whole
 
 Means = dict[str, dict[str, Mean | None]]
 _BLOCKS_BESIDE = 4

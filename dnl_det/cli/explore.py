@@ -22,8 +22,8 @@ from tqdm import tqdm
 from ..analysis import AttentionRecord, record_attention
 from ..analysis.explorer import GENERATOR, PAGE_BUDGET, block_names, explore_image
 from ..analysis.figure import AttentionFigure, default_points
-from ..checkpoint import write_whole
 from ..engine import exit_on_bad_input
+from ..files import write_whole
 from .inputs import Inputs, add_input_arguments, read_inputs
 
 Point = tuple[float, float]

@@ -8,6 +8,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from ..files import write_whole
 from .check import Checked
 
 _SEPARATORS = (",", ":")
@@ -41,14 +42,9 @@ def write_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | Non
     ):
         return None
     file = Path(folder) / f"{name}.json"
-    # Several machines may write the same content into one folder; the last stays.
-    partial_file = file.with_name(f".{file.name}.{os.getpid()}.partial")
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial_file.write_text(json.dumps(found.content, separators=_SEPARATORS))
-        partial_file.replace(file)
-    finally:
-        partial_file.unlink(missing_ok=True)
+    with write_whole(file) as stream:
+        stream.write(json.dumps(found.content, separators=_SEPARATORS).encode())
     return file
 
 

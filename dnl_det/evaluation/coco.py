@@ -12,6 +12,8 @@ from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..files import write_whole
+
 # The key of a prediction, beside detectron2's "image_id" and "instances".
 _NOT_FINITE = "not_finite"
 
@@ -67,7 +69,8 @@ class CheckedCOCOEvaluator(COCOEvaluator):
         if self._folder:
             os.makedirs(self._folder, exist_ok=True)
             file = os.path.join(self._folder, "coco_instances_results.json")
-            _write(file, _to_json(results))
+            with write_whole(file) as stream:
+                stream.write(_to_json(results))
             logger.info(f"Saved {len(results)} detections to {file}")
         if not self._do_evaluation:
             logger.warning(
@@ -144,18 +147,6 @@ def _finite(instances: Instances) -> tuple[Instances, int]:
     if finite.all():
         return instances, 0
     return instances[finite], int((~finite).sum())
-
-
-def _write(file: str, content: bytes) -> None:
-    """Stopped at any moment, it leaves the file that was there or the new one, whole."""
-    partial = f"{file}.{os.getpid()}.partial"
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(content)
-        os.replace(partial, file)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
 
 
 def _to_json(results: list[dict[str, Any]]) -> bytes:

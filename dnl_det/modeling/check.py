@@ -1,7 +1,6 @@
 """What can be said of ``MODEL.DNL`` before a model is built."""
 
 import difflib
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -33,7 +32,8 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Also in float32."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e38
 
 
 def _is_bool(value: object) -> bool:
@@ -93,7 +93,8 @@ def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
 
     Args:
         cfg: with the keys of ``add_dnl_config``.
-        backbone: which one is built; by default ``MODEL.BACKBONE.NAME``.
+        backbone: which one is built, for whatever it is to be part of; by default
+            ``MODEL.BACKBONE.NAME``, with what reads its features.
 
     Raises:
         ValueError: names the key, its value, what is allowed and the nearest of it.
@@ -115,7 +116,12 @@ def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
             "MODEL.DNL.BLOCK: none"
         )
     if name in _WITH_ATTENTION.values():
-        _check_stages(cfg, name)
+        outputs = _check_stages(cfg, name)
+        # With dilation the strides differ, and with them the names of the features.
+        if not backbone and cfg.MODEL.RESNETS.RES5_DILATION == 1:
+            for reader in _READERS.get(cfg.MODEL.META_ARCHITECTURE, ()):
+                key = f"MODEL.{reader}.IN_FEATURES"
+                _check_features(key, cfg.MODEL[reader].IN_FEATURES, outputs)
 
 
 def _check_choice(key: str, value: object, allowed: Iterable[str]) -> None:
@@ -130,8 +136,8 @@ def _wanted(dnl: CfgNode) -> list[str]:
     return [stage for stage in STAGES if dnl.BLOCK != "none" and dnl[stage.upper()]]
 
 
-def _check_stages(cfg: CfgNode, backbone: str) -> None:
-    """Check which stages the ResNet has against what is wanted of them."""
+def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
+    """Check which stages the ResNet has against what is wanted of them; the features it gives."""
     resnets, dnl = cfg.MODEL.RESNETS, cfg.MODEL.DNL
     if resnets.DEPTH not in DEPTHS:
         raise ValueError(
@@ -156,13 +162,10 @@ def _check_stages(cfg: CfgNode, backbone: str) -> None:
             key, has = "MODEL.RESNETS.OUT_FEATURES", outputs
         if "res5" not in has:
             raise ValueError(f"{key}: {has} lacks res5, from which {backbone} makes p6: add it")
-        levels = [int(feature[-1]) for feature in cfg.MODEL.FPN.IN_FEATURES]
+        levels = [known.index(feature) + 1 for feature in cfg.MODEL.FPN.IN_FEATURES]
         above = (1, 2) if "retinanet" in backbone else (1,)
         outputs = [f"p{level}" for level in [*levels, *(max(levels) + more for more in above)]]
-    # A backbone may be part of another; and with dilation the strides, which give names, differ.
-    if backbone == cfg.MODEL.BACKBONE.NAME and resnets.RES5_DILATION == 1:
-        for reader in _READERS.get(cfg.MODEL.META_ARCHITECTURE, ()):
-            _check_features(f"MODEL.{reader}.IN_FEATURES", cfg.MODEL[reader].IN_FEATURES, outputs)
+    return outputs
 
 
 def _check_features(key: str, wanted: list[str], outputs: list[str]) -> None:

@@ -17,8 +17,8 @@ from dnl_det.checkpoint import (
     DamagedCheckpointError,
     UnsafeCheckpointError,
     read_checkpoint,
-    write_whole,
 )
+from dnl_det.files import write_whole
 
 SAVE_WITHOUT_END = """
 import sys
