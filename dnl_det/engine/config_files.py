@@ -40,19 +40,12 @@ def merge_file(cfg: CfgNode, file: str) -> None:
     try:
         cfg.merge_from_file(file, allow_unsafe=False)
     # What yacs and detectron2 raise for wrong keys and values, depending on where they stand.
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         if all(content.get("VERSION") in (None, before.VERSION) for _, content in contents):
             for name, content in contents:
                 for key, value in _values(content):
                     _check(before, key, value, f"{name}: ")
-        raise ValueError(f"{file} is no config of this version of detectron2: {e}") from e
+        raise ValueError(f"{file} is no config of this version of detectron2: {error}") from error
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:

@@ -1,6 +1,7 @@
 """detectron2's trainer with this project's optimizer, checkpoints and evaluation."""
 
 import logging
+import re
 import sys
 import weakref
 from collections import OrderedDict
@@ -29,6 +30,8 @@ from .stopping import StopOnSignal
 
 # RetinaNet's running mean of the number of positive anchors, which is no buffer.
 _NORMALIZER = "loss_normalizer"
+# How torch words that a process of the loader has died.
+_KILLED_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by|exited unexpectedly)")
 
 
 class Trainer(DefaultTrainer):
@@ -119,7 +122,8 @@ class Trainer(DefaultTrainer):
     def run_step(self) -> None:
         """One step, or the end of the program where the numbers are not finite any more.
 
-        Also where an image cannot be read; a single process saves what it has learnt before.
+        Also where an image cannot be read, or a process that reads them was killed; a single
+        process saves what it has learnt before.
         """
         try:
             super().run_step()
@@ -129,6 +133,14 @@ class Trainer(DefaultTrainer):
             sys.exit(
                 f"error: training stopped at an image that changed since the start: {error}. "
                 f"Correct or remove it; python -m dnl_det check-data finds others. {self._keep()}"
+            )
+        except RuntimeError as error:
+            if not _KILLED_WORKER.match(str(error)):
+                raise
+            self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
+            sys.exit(
+                f"error: training stopped: {str(error).split('. ')[0]}. Where memory is short, "
+                f"lower DATALOADER.NUM_WORKERS ({self.cfg.DATALOADER.NUM_WORKERS}). {self._keep()}"
             )
         except NotFiniteError as error:
             # At the last iteration it would evaluate on the way out.

@@ -1,10 +1,12 @@
 """A training that was killed goes on with the very numbers of one that was not: real kills."""
 
+import os
+import re
 import signal
 
 import pytest
 import torch
-from trainings import assert_equal, finish, losses, wait_for_iteration
+from trainings import assert_equal, children_of, finish, losses, wait_for_iteration
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,21 @@ def test_the_losses_and_the_end_are_the_same(train, uninterrupted, tmp_path, num
     )
     assert_equal(first["model"], second["model"])
     assert_equal(first["trainer"], second["trainer"])
+
+
+def test_a_killed_loader_process_ends_the_training_and_loses_nothing(train, tmp_path):
+    process = train(tmp_path, keys=("SOLVER.MAX_ITER", "100000"), workers=2)
+    wait_for_iteration(process, tmp_path, 5)
+    os.kill(children_of(process)[-1], signal.SIGKILL)
+    printed = finish(process, 1)
+    assert "Traceback" not in printed
+    error = printed.splitlines()[-1]
+    assert re.match(
+        r"error: training stopped: DataLoader worker .* is killed by signal: Kil", error
+    )
+    last = losses(tmp_path)[-1][0]
+    assert error.endswith(f"Go on from {tmp_path}/model_{last:07d}.pth by --resume.")
+    assert torch.load(tmp_path / f"model_{last:07d}.pth", weights_only=True)["iteration"] == last
 
 
 def test_an_image_full_of_nan_stops_the_training_and_is_passed_over_if_wanted(

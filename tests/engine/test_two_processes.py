@@ -1,13 +1,14 @@
 """Trainings of two processes: their gradients, and what happens when one of them dies."""
 
+import os
 import re
 import signal
-import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from trainings import assert_equal, finish
+from trainings import assert_equal, children_of, finish
 
 SPAWNED = ("--num-gpus", "2", "--dist-url", "auto")
 
@@ -28,9 +29,8 @@ def wait_for(process, file):
 
 def ranks(process):
     """Ids of the processes with a rank, the first one first."""
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
-    pids = sorted(map(int, found.stdout.split()))
-    return pids[-2:]  # before them, of --num-gpus, is what multiprocessing tracks resources with
+    # Before them, of --num-gpus, is what multiprocessing tracks resources with.
+    return children_of(process)[-2:]
 
 
 def final(folder):
@@ -77,7 +77,7 @@ def test_a_killed_process_ends_the_other_with_the_reason(train, tmp_path, torchr
     wait_for(process, tmp_path / "model_0000003.pth")
     both = ranks(process)
     assert len(both) == 2
-    subprocess.run(["kill", "-9", str(both[1])], check=True)
+    os.kill(both[1], signal.SIGKILL)
     start = time.monotonic()
     printed = finish(process, 1)
     assert time.monotonic() - start < 60
@@ -85,7 +85,7 @@ def test_a_killed_process_ends_the_other_with_the_reason(train, tmp_path, torchr
         assert re.search(r"Root Cause[\s\S]*rank +: 1[\s\S]*SIGKILL", printed)
     else:
         assert errors(printed)[-1].startswith("error: process 1 was ended by SIGKILL (is there no")
-    assert not [pid for pid in both if subprocess.run(["kill", "-0", str(pid)]).returncode == 0]
+    assert not [pid for pid in both if Path(f"/proc/{pid}").exists()]
     newest = (tmp_path / "last_checkpoint").read_text()
     assert torch.load(tmp_path / newest, weights_only=True)["iteration"] >= 3
 
@@ -107,7 +107,7 @@ def test_two_stopped_processes_go_on_exactly(train, tmp_path, number, who):
     wait_for(process, tmp_path / "stopped/model_0000003.pth")
     pids = {"a rank": ranks(process)[1:], "all": [process.pid, *ranks(process)]}.get(who)
     for pid in pids or [process.pid]:
-        subprocess.run(["kill", f"-{number}", str(pid)], check=True)
+        os.kill(pid, number)
     if number == signal.SIGKILL:
         finish(process, -number)
     else:

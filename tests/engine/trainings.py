@@ -1,7 +1,9 @@
 """Small trainings in processes of their own, for the tests beside this file."""
 
+import contextlib
 import json
 import time
+from pathlib import Path
 
 import torch
 
@@ -24,6 +26,16 @@ def wait_for_iteration(process, folder, iteration):
         assert process.poll() is None, process.printed.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def children_of(process):
+    """Ids of the processes that a process has started, the first one first."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            if f"\nPPid:\t{process.pid}\n" in status.read_text():
+                found.append(int(status.parent.name))
+    return sorted(found)
 
 
 def assert_equal(first, second):
