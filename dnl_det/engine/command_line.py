@@ -136,7 +136,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
         ValueError, KeyError, FileNotFoundError: what is wrong with a key or a data set.
     """
     cfg = load_config(args.config_file, _overrides(args))
-    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="dnl_det")
+    try:
+        setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="dnl_det")
+    except OSError as error:
+        raise OSError(
+            f"OUTPUT_DIR: {cfg.OUTPUT_DIR!r} cannot be written to ({error}): name another folder, "
+            "or make it writable"
+        ) from error
     fall_back_to_cpu(cfg)
     own_data = use_own_data(cfg, will_be_checked=True)
     sizes = prepare_data(cfg, not args.eval_only, os.path.join(cfg.OUTPUT_DIR, "annotations"))

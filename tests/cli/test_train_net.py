@@ -185,6 +185,7 @@ def test_two_processes(command, tiny, tmp_path, launcher, free_port, root):
     ("words", "message"),
     [
         (("MODEL.DNL.RES4", "[9]"), "MODEL.DNL.RES4: no block 9 in res4, which has 6"),
+        (("OUTPUT_DIR", "/dev/null/x"), "OUTPUT_DIR: '/dev/null/x' cannot be written to ("),
         (("MODEL.WEIGHTS", "gone.pth"), "MODEL.WEIGHTS: there is no file gone.pth"),
         (
             ("DATASETS.TRAIN", "('shape_train',)"),
