@@ -59,7 +59,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "INIT_STD": (lambda v: _is_finite(v) and v >= 0, "a number from 0 on"),
     "INIT_GAMMA": (_is_finite, "a finite number"),
     "MONITOR_TIMES": (lambda v: _is_whole(v) and v >= 0, "a whole number from 0 on"),
-    "MONITOR_SHARE": (lambda v: _is_finite(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "MONITOR_SHARE": (
+        lambda v: _is_finite(v) and v > 0,
+        "a number above 0 (MONITOR_TIMES 0 turns it off)",
+    ),
     "CHECKPOINT": (
         lambda v: _are_some_of(v, STAGES),
         f"a list of stages, each once, of {', '.join(STAGES)}",

@@ -213,7 +213,7 @@ def test_other_blocks_and_none(root, shapes, tiny, tmp_path, name):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("TIMES", "-1", "MONITOR_TIMES: -1 must be 0"),
+        ("TIMES", "-1", "MONITOR_TIMES: -1 must be a whole number"),
         ("SHARE", "0.0", "MONITOR_SHARE: 0.0 must be"),
     ],
 )

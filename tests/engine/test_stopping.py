@@ -8,6 +8,7 @@ from dnl_det.engine.stopping import StopOnSignal
 
 
 def test_a_second_signal_ends_at_once():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     hook = StopOnSignal()
     hook.before_train()

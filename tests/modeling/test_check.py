@@ -65,7 +65,7 @@ def config(dnl=(), backbone="resnet_fpn", **model):
         ({"INIT_GAMMA": float("inf")}, "MODEL.DNL.INIT_GAMMA: inf must be a finite number"),
         ({"WHITEN": 1}, "MODEL.DNL.WHITEN: 1 must be True or False"),
         ({"MONITOR_TIMES": 0.5}, "MODEL.DNL.MONITOR_TIMES: 0.5 must be a whole number from 0"),
-        ({"MONITOR_SHARE": 2.0}, "MODEL.DNL.MONITOR_SHARE: 2.0 must be a number from 0 to 1"),
+        ({"MONITOR_SHARE": 0.0}, "MODEL.DNL.MONITOR_SHARE: 0.0 must be a number above 0"),
         ({"CHECKPOINT": ["res6"]}, r"MODEL.DNL.CHECKPOINT: \['res6'\] must be a list of stages"),
         ({"CHECKPOINT": "res4"}, "MODEL.DNL.CHECKPOINT: 'res4' must be a list of stages"),
         ({"GC_FUSION": []}, r"MODEL.DNL.GC_FUSION: \[\] must be a list of one or both of add, mul"),
