@@ -40,6 +40,9 @@ BLOCK_KEYS: dict[str, dict[str, str]] = {
     "gc": {"REDUCTION": "reduction", "GC_POOLING": "pooling", "GC_FUSION": "fusion"},
 }
 
+# What detectron2 and torch raise for keys that do not fit each other.
+_REFUSED = (AssertionError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 @BACKBONE_REGISTRY.register()
 def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
@@ -52,11 +55,7 @@ def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     check_dnl_config(cfg, "build_dnl_resnet_backbone")
     try:
         resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
-    except (
-        AssertionError,
-        KeyError,
-        ValueError,
-    ) as error:  # detectron2's, such as of R18 with dilation
+    except _REFUSED as error:  # detectron2's, such as of R18 with dilation
         raise ValueError(f"MODEL.RESNETS does not give a ResNet: {error}") from error
     dnl = cfg.MODEL.DNL
     try:
@@ -111,11 +110,7 @@ def _fpn(cfg: CfgNode, bottom_up: ResNet, top_block: nn.Module) -> FPN:
             top_block=top_block,
             fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
         )
-    except (
-        AssertionError,
-        KeyError,
-        ValueError,
-    ) as error:  # such as of stages that do not follow each other
+    except _REFUSED as error:  # such as of stages that do not follow each other
         raise ValueError(f"MODEL.FPN does not fit MODEL.RESNETS: {error}") from error
 
 

@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    META_ARCH_REGISTRY,
+    ROI_BOX_HEAD_REGISTRY,
+    ROI_HEADS_REGISTRY,
+)
+from detectron2.utils.registry import Registry
 
 from ..layers import BLOCKS
 from ..layers.attention import BACKENDS
@@ -13,9 +19,12 @@ from ..layers.disentangled_non_local import MODES
 from ..layers.global_context import FUSIONS, POOLINGS
 from ..layers.non_local import KERNELS
 from .attention_block import POSITIONS
+from .insertion import resolve_indices
 
 STAGES = ("res2", "res3", "res4", "res5")
-DEPTHS = (18, 34, 50, 101, 152)
+# How many residual blocks each stage has, by MODEL.RESNETS.DEPTH.
+_R50 = (3, 4, 6, 3)
+DEPTHS = {18: (2, 2, 2, 2), 34: _R50, 50: _R50, 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 _CHOICES = {
     "BLOCK": ("none", *BLOCKS),
@@ -56,7 +65,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{stage.upper(): _INDICES for stage in STAGES},
     "REDUCTION": (lambda v: _is_whole(v) and v >= 1, "a whole number from 1 on"),
     "TEMPERATURE": (lambda v: _is_finite(v) and v > 0, "a number above 0"),
-    "INIT_STD": (lambda v: _is_finite(v) and v >= 0, "a number from 0 on"),
+    "INIT_STD": (lambda v: _is_finite(v) and v > 0, "a number above 0"),
     "INIT_GAMMA": (_is_finite, "a finite number"),
     "MONITOR_TIMES": (lambda v: _is_whole(v) and v >= 0, "a whole number from 0 on"),
     "MONITOR_SHARE": (
@@ -88,6 +97,8 @@ _READERS = {
     "GeneralizedRCNN": ("RPN", "ROI_HEADS"),
     "MMDet1RCNN": ("RPN", "ROI_HEADS"),
     "PanopticFPN": ("RPN", "ROI_HEADS", "SEM_SEG_HEAD"),
+    "ProposalNetwork": ("RPN",),
+    "SemanticSegmentor": ("SEM_SEG_HEAD",),
 }
 
 
@@ -110,8 +121,7 @@ def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
         if not is_allowed(value := cfg.MODEL.DNL[key]):
             raise ValueError(f"MODEL.DNL.{key}: {value!r} must be {text}")
     name = backbone or cfg.MODEL.BACKBONE.NAME
-    if name not in BACKBONE_REGISTRY:
-        _check_choice("MODEL.BACKBONE.NAME", name, [known for known, _ in BACKBONE_REGISTRY])
+    _check_registered("MODEL.BACKBONE.NAME", name, BACKBONE_REGISTRY)
     if name in _WITH_ATTENTION and _wanted(cfg.MODEL.DNL):
         raise ValueError(
             f"MODEL.BACKBONE.NAME: {name!r} has no attention, and MODEL.DNL."
@@ -120,11 +130,37 @@ def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
         )
     if name in _WITH_ATTENTION.values():
         outputs = _check_stages(cfg, name)
-        # With dilation the strides differ, and with them the names of the features.
-        if not backbone and cfg.MODEL.RESNETS.RES5_DILATION == 1:
-            for reader in _READERS.get(cfg.MODEL.META_ARCHITECTURE, ()):
-                key = f"MODEL.{reader}.IN_FEATURES"
-                _check_features(key, cfg.MODEL[reader].IN_FEATURES, outputs)
+        if not backbone:
+            _check_readers(cfg, outputs)
+
+
+def _check_readers(cfg: CfgNode, outputs: list[str]) -> None:
+    """Check what reads the backbone's features."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    _check_registered("MODEL.META_ARCHITECTURE", name, META_ARCH_REGISTRY)
+    readers = _READERS.get(name, ())
+    for reader in readers:
+        key = f"MODEL.{reader}.IN_FEATURES"
+        _check_features(key, cfg.MODEL[reader].IN_FEATURES, outputs)
+    heads = cfg.MODEL.ROI_HEADS
+    if "ROI_HEADS" not in readers:
+        return
+    _check_registered("MODEL.ROI_HEADS.NAME", heads.NAME, ROI_HEADS_REGISTRY)
+    if heads.NAME in ("StandardROIHeads", "CascadeROIHeads"):
+        box_head = cfg.MODEL.ROI_BOX_HEAD.NAME
+        _check_registered("MODEL.ROI_BOX_HEAD.NAME", box_head, ROI_BOX_HEAD_REGISTRY)
+    if heads.NAME == "Res5ROIHeads":
+        if list(heads.IN_FEATURES) != ["res4"]:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.IN_FEATURES: {heads.IN_FEATURES} must be ['res4'], which "
+                "Res5ROIHeads continues; with other features take StandardROIHeads"
+            )
+        if "res5" in _wanted(cfg.MODEL.DNL):
+            raise ValueError(f"MODEL.DNL.RES5: nothing would read it. {_c4('RES5')}")
+
+
+def _check_registered(key: str, name: str, registry: Registry) -> None:
+    _check_choice(key, name, [known for known, _ in registry])
 
 
 def _check_choice(key: str, value: object, allowed: Iterable[str]) -> None:
@@ -142,13 +178,23 @@ def _wanted(dnl: CfgNode) -> list[str]:
 def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
     """Check which stages the ResNet has against what is wanted of them; the features it gives."""
     resnets, dnl = cfg.MODEL.RESNETS, cfg.MODEL.DNL
-    if resnets.DEPTH not in DEPTHS:
+    if resnets.DEPTH not in tuple(DEPTHS):
         raise ValueError(
             f"MODEL.RESNETS.DEPTH: {resnets.DEPTH!r} is not one of {', '.join(map(str, DEPTHS))}"
         )
+    for group, key in (
+        *(("RESNETS", k) for k in ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS")),
+        *(("RESNETS", k) for k in ("NUM_GROUPS", "WIDTH_PER_GROUP")),
+        ("FPN", "OUT_CHANNELS"),
+    ):
+        if not _is_whole(value := cfg.MODEL[group][key]) or value < 1:
+            raise ValueError(f"MODEL.{group}.{key}: {value!r} must be a whole number from 1 on")
     known = ("stem", *STAGES)
     if not resnets.OUT_FEATURES:
-        raise ValueError(f"MODEL.RESNETS.OUT_FEATURES: [] must have some of {', '.join(known)}")
+        raise ValueError(
+            f"MODEL.RESNETS.OUT_FEATURES: {resnets.OUT_FEATURES} must have some of "
+            f"{', '.join(known)}"
+        )
     for feature in resnets.OUT_FEATURES:
         _check_choice("MODEL.RESNETS.OUT_FEATURES", feature, known)
     built = known[1 : 1 + max(map(known.index, resnets.OUT_FEATURES))]
@@ -156,8 +202,11 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
         for stage in stages:
             if stage not in built:
                 raise ValueError(_not_built(cfg, key, stage, built))
+    for stage in _wanted(dnl):
+        resolve_indices(stage, dnl[stage.upper()], DEPTHS[resnets.DEPTH][STAGES.index(stage)])
     outputs = list(resnets.OUT_FEATURES)
     if "fpn" in backbone:
+        _check_choice("MODEL.FPN.FUSE_TYPE", cfg.MODEL.FPN.FUSE_TYPE, ("sum", "avg"))
         _check_features("MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES, outputs)
         # RetinaNet's p6 comes from res5 itself, the other's from p5.
         key, has = "MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES
@@ -172,13 +221,13 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
 
 
 def _check_features(key: str, wanted: list[str], outputs: list[str]) -> None:
+    if not wanted:
+        raise ValueError(f"{key}: {wanted} must have some of {', '.join(outputs)}")
     for feature in wanted:
         if feature not in outputs:
             raise ValueError(
                 f"{key}: {feature!r} is not one of {', '.join(outputs)}, which there are"
             )
-    if not wanted:
-        raise ValueError(f"{key}: [] must have some of {', '.join(outputs)}")
 
 
 def _not_built(cfg: CfgNode, key: str, stage: str, built: tuple[str, ...]) -> str:
@@ -188,8 +237,12 @@ def _not_built(cfg: CfgNode, key: str, stage: str, built: tuple[str, ...]) -> st
         f"{cfg.MODEL.RESNETS.OUT_FEATURES}). "
     )
     if stage == "res5" and cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":
-        return text + (
-            "A C4 model has its res5 in MODEL.ROI_HEADS.NAME: Res5ROIHeads, for each box by "
-            f"itself: set MODEL.DNL.{key}: [] and use RES4, or take an FPN"
-        )
+        return text + _c4(key)
     return text + f"Give none for {stage} (MODEL.DNL.{key}: []), or add it to OUT_FEATURES"
+
+
+def _c4(key: str) -> str:
+    return (
+        "A C4 model has its res5 in MODEL.ROI_HEADS.NAME: Res5ROIHeads, for each box by "
+        f"itself: set MODEL.DNL.{key}: [] and use RES4, or take an FPN"
+    )

@@ -43,7 +43,7 @@ def insert_attention(
     targets = [
         (name, index)
         for name, indices in stages.items()
-        for index in _resolve_indices(resnet, name, indices)
+        for index in resolve_indices(name, indices, _length(resnet, name))
     ]
     for name, index in targets:
         stage = getattr(resnet, name)
@@ -64,14 +64,22 @@ def insert_attention(
     return resnet
 
 
-def _resolve_indices(resnet: ResNet, name: str, indices: Sequence[int]) -> list[int]:
+def _length(resnet: ResNet, name: str) -> int:
     if name not in resnet.stage_names:
         raise ValueError(
             f"attention in {name} asked for, but this ResNet has only "
             f"{', '.join(resnet.stage_names)} (as far as its output features need): give no index "
             f"for {name} (MODEL.DNL.{name.upper()}: []), or add it to MODEL.RESNETS.OUT_FEATURES"
         )
-    length = len(getattr(resnet, name))
+    return len(getattr(resnet, name))
+
+
+def resolve_indices(name: str, indices: Sequence[int], length: int) -> list[int]:
+    """Indices from 0 on of the residual blocks of stage ``name``, which has ``length``.
+
+    Raises:
+        ValueError: an index outside of the stage, or a block that is named twice.
+    """
     for index in indices:
         if not isinstance(index, int) or not -length <= index < length:
             raise ValueError(

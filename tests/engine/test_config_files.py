@@ -12,6 +12,11 @@ from dnl_det import add_dnl_config
 from dnl_det.engine import load_config
 from dnl_det.engine.config_files import merge_file, merge_overrides
 
+# Lists in tuples, which `!!pairs` makes.
+PAIRS = "SEED: [&a [1, 1, 1], "
+PAIRS += ", ".join(
+    f"&{b} !!pairs [{', '.join(['k: *' + a] * 9)}]" for a, b in zip("abcdef", "bcdefg", strict=True)
+)
 LINES = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
 LINES += [f"{b}: &{b} [{', '.join(['*' + a] * 10)}]" for a, b in zip("abcd", "bcde", strict=True)]
 ALIASES = "\n".join(LINES)
@@ -37,6 +42,7 @@ def cfg():
         ("_BASE_: 3", "_BASE_: 3 must be a file's name"),
         ("SEED: " + "[" * 5000, "has values in values without end"),
         ("SEED: &a [*a]", "has values in values without end"),
+        (PAIRS + "]", r"has 3,811,413 values, more than 100,000"),
         (ALIASES, r"has 12\d,\d{3} values, more than 100,000"),
         ("MODEL: {DNL: {MOOD: joint}}", r"no key MODEL.DNL.MOOD; did you mean MODEL.DNL.MODE\?"),
         ("MODEL: {DNL: {mode: joint}}", r"no key MODEL.DNL.mode; did you mean MODEL.DNL.MODE\?"),
@@ -50,12 +56,28 @@ def cfg():
         ("MODEL: 3", "MODEL: 3 cannot be set: it is a group of keys, such as MODEL"),
         ("MODEL:", "MODEL: None cannot be set: it is a group"),
         ("SEED: {A: 1}", "there is no key SEED.A"),
-        ("VERSION: 3", "is no config of this version of detectron2"),
+        ("VERSION: 3", "VERSION: 3 must be a whole number from 0 to 2"),
+        ("VERSION: 1\nMODEL: {DNL: {MOOD: joint}}", r"did you mean MODEL.DNL.MODE\?"),
+        ("VERSION: 1\nTEST: {DETECTIONS_PER_IMG: 7}\nSEED: x", "SEED: 'x' must be a whole number"),
+        ("MODEL.DNL.MODE: joint", "no key MODEL.DNL.MODE: in a file a key stands below its group"),
+        ("MODEL: {DEVICE: }", "MODEL.DEVICE: None must be a text"),
+        ("MODEL: {FPN: {IN_FEATURES: ~}}", "MODEL.FPN.IN_FEATURES: None must be a list"),
+        ("SEED: 1\nOUTPUT_DIR: 2020-99-99", "line 2: '2020-99-99' is no timestamp"),
+        ("SEED: !!timestamp foo", "line 1: 'foo' is no timestamp"),
+        ("SEED: !!bool foo", "line 1: 'foo' is no bool"),
+        ("SEED: !!int ''", "line 1: '' is no int"),
+        ("SEED: " + "9" * 5000, r"line 1: '9{200}...' is no int"),
+        (f"OUTPUT_DIR: '{'-' * 100_000}1'", "OUTPUT_DIR: '-{199}... must be a text"),
+        ("SEED: [" + "1," * 5000 + "]", r"SEED: \[1, 1, .*\.\.\. must be a whole number"),
+        ("x" * 900 + ": 1", "there is no key x{200}..."),
+        ("_BASE_: ./config.yaml", "is based on itself: .*/config.yaml -> .*/./config.yaml"),
+        ("_BASE_: [" + "empty.yaml, " * 101 + "]", "is based on more than 100 others"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_config_is_named_with_the_place(cfg, tmp_path, text, message):
     file = tmp_path / "config.yaml"
     file.write_text(text)
+    (tmp_path / "empty.yaml").write_text("{}")
     with pytest.raises(ValueError, match=message) as error:
         merge_file(cfg, str(file))
     assert str(file) in str(error.value)
@@ -66,8 +88,32 @@ def test_files_that_cannot_be_read(cfg, tmp_path):
     (tmp_path / "bytes.yaml").write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match="bytes.yaml is not YAML: 'utf-8' codec can't decode"):
         merge_file(cfg, str(tmp_path / "bytes.yaml"))
-    with pytest.raises(ValueError, match="cannot be read: .*Is a directory"):
+    with pytest.raises(ValueError, match="cannot be read: it is a folder, or no file"):
         merge_file(cfg, str(tmp_path))
+    os.mkfifo(tmp_path / "pipe.yaml")  # would be waited for
+    with pytest.raises(ValueError, match="pipe.yaml cannot be read: it is a folder, or no file"):
+        merge_file(cfg, str(tmp_path / "pipe.yaml"))
+
+
+def test_files_that_are_based_on_each_other_very_often(cfg, tmp_path):
+    for k in range(20):  # 2^20 to be read
+        (tmp_path / f"{k}.yaml").write_text(f"_BASE_: [{k + 1}.yaml, {k + 1}.yaml]")
+    (tmp_path / "20.yaml").write_text("SEED: 1")
+    with pytest.raises(ValueError, match="0.yaml is based on more than 100 others"):
+        merge_file(cfg, str(tmp_path / "0.yaml"))
+    for k in range(200):
+        (tmp_path / f"{k}.yaml").write_text(f"_BASE_: {k + 1}.yaml")
+    with pytest.raises(ValueError, match="0.yaml is based on more than 100 others"):
+        merge_file(cfg, str(tmp_path / "0.yaml"))
+
+
+def test_none_where_detectron2_has_it(cfg, tmp_path):
+    (tmp_path / "config.yaml").write_text("SOLVER: {WEIGHT_DECAY_BIAS: }\n")
+    cfg.merge_from_list(["SOLVER.WEIGHT_DECAY_BIAS", 0.5])
+    merge_file(cfg, str(tmp_path / "config.yaml"))
+    assert cfg.SOLVER.WEIGHT_DECAY_BIAS is None
+    merge_overrides(cfg, ["SOLVER.WEIGHT_DECAY_BIAS", "0.5", "SOLVER.WEIGHT_DECAY_BIAS", "None"])
+    assert cfg.SOLVER.WEIGHT_DECAY_BIAS is None
 
 
 @pytest.mark.parametrize("kind", ["object/apply", "object/new", "name", "module"])
@@ -121,6 +167,10 @@ def test_what_yaml_and_detectron2_know_is_loaded_as_ever(cfg, tmp_path):
         (["SOLVER.BASE_LR", "one"], "SOLVER.BASE_LR: 'one' must be a number with a point"),
         (["_BASE_", "x.yaml"], "there is no key _BASE_"),
         (["", "x"], "there is no key"),
+        (["OUTPUT_DIR", "-" * 100_000 + "1"], "OUTPUT_DIR: '-{199}... must be a text"),
+        (["SEED", "1" + "+1" * 20_000], r"SEED: '1(\+1){99}.*\.\.\. must be a whole number"),
+        (["SEED", "{[]: 1}"], "SEED: '{\\[\\]: 1}' must be a whole number"),
+        (["MODEL.DEVICE", "None"], "MODEL.DEVICE: 'None' must be a text"),
         (["SEED"], r"must be pairs KEY VALUE, and \['SEED'\] are not"),
     ],
 )

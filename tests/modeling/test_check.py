@@ -32,6 +32,8 @@ def config(dnl=(), backbone="resnet_fpn", **model):
     cfg.MODEL.RESNETS.OUT_FEATURES = list(STAGES)
     cfg.MODEL.FPN.IN_FEATURES = list(STAGES)
     cfg.MODEL.FPN.OUT_CHANNELS = 8
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
     if backbone != "resnet":
         for reader in (cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS):
             reader.IN_FEATURES = ["p2", "p3", "p4", "p5"]
@@ -61,7 +63,13 @@ def config(dnl=(), backbone="resnet_fpn", **model):
         ({"REDUCTION": True}, "MODEL.DNL.REDUCTION: True must be a whole number"),
         ({"TEMPERATURE": 0.0}, "MODEL.DNL.TEMPERATURE: 0.0 must be a number above 0"),
         ({"TEMPERATURE": float("nan")}, "MODEL.DNL.TEMPERATURE: nan must be a number above 0"),
-        ({"INIT_STD": -1.0}, "MODEL.DNL.INIT_STD: -1.0 must be a number from 0 on"),
+        ({"INIT_STD": -1.0}, "MODEL.DNL.INIT_STD: -1.0 must be a number above 0"),
+        ({"INIT_STD": 0.0}, "MODEL.DNL.INIT_STD: 0.0 must be a number above 0"),
+        (
+            {"RES4": [2]},
+            "MODEL.DNL.RES4: no block 2 in res4, which has 2: must be between -2 and 1",
+        ),
+        ({"RES4": [1, -1]}, r"MODEL.DNL.RES4: \[1, -1\] names a block of res4 twice"),
         ({"INIT_GAMMA": float("inf")}, "MODEL.DNL.INIT_GAMMA: inf must be a finite number"),
         ({"WHITEN": 1}, "MODEL.DNL.WHITEN: 1 must be True or False"),
         ({"MONITOR_TIMES": 0.5}, "MODEL.DNL.MONITOR_TIMES: 0.5 must be a whole number from 0"),
@@ -119,6 +127,35 @@ RES4_ALONE = {"RESNETS__OUT_FEATURES": ["res4"]}
             {"FPN__IN_FEATURES": ["res3", "res4"]},
             r"FPN.IN_FEATURES: \['res3', 'res4'\] lacks res5, from which .* makes p6: add it",
         ),
+        ({"FPN__FUSE_TYPE": "max"}, "MODEL.FPN.FUSE_TYPE: 'max' is not one of sum, avg"),
+        ({"FPN__OUT_CHANNELS": 0}, "MODEL.FPN.OUT_CHANNELS: 0 must be a whole number from 1 on"),
+        ({"RESNETS__NUM_GROUPS": -1}, "MODEL.RESNETS.NUM_GROUPS: -1 must be a whole number from 1"),
+        ({"FPN__IN_FEATURES": None}, "MODEL.FPN.IN_FEATURES: None must have some of res2"),
+        (
+            {"META_ARCHITECTURE": "GeneralisedRCNN"},
+            r"MODEL.META_ARCHITECTURE: .* did you mean GeneralizedRCNN\?",
+        ),
+        (
+            {"ROI_HEADS__NAME": "StandardRoiHeads"},
+            r"MODEL.ROI_HEADS.NAME: .* did you mean StandardROIHeads\?",
+        ),
+        ({"ROI_BOX_HEAD__NAME": ""}, "MODEL.ROI_BOX_HEAD.NAME: '' is not one of FastRCNNConvFC"),
+        (
+            {"META_ARCHITECTURE": "ProposalNetwork", "RPN__IN_FEATURES": ["res4"]},
+            "MODEL.RPN.IN_FEATURES: 'res4' is not one of p2",
+        ),
+        (
+            {"ROI_HEADS__NAME": "Res5ROIHeads"},
+            r"MODEL.ROI_HEADS.IN_FEATURES: \['p2', .*\] must be \['res4'\], which Res5ROIHeads",
+        ),
+        (
+            {
+                "dnl": {"RES5": [-1]},
+                "backbone": "resnet",
+                "ROI_HEADS__NAME": "Res5ROIHeads",
+            },
+            "MODEL.DNL.RES5: nothing would read it. A C4 model has its res5 in MODEL.ROI_HEADS",
+        ),
         ({"FPN__IN_FEATURES": []}, r"MODEL.FPN.IN_FEATURES: \[\] must have some of res2"),
         (
             {
@@ -151,8 +188,10 @@ def test_a_contradiction_is_named(keys, message):
         ({"RESNETS__NUM_GROUPS": 2}, "MODEL.RESNETS does not give a ResNet: "),
         ({"RESNETS__NORM": "XN"}, "MODEL.RESNETS does not give a ResNet: 'XN'"),
         ({"FPN__IN_FEATURES": ["res2", "res5"]}, "MODEL.FPN does not fit MODEL.RESNETS: "),
-        ({"FPN__FUSE_TYPE": "max"}, "MODEL.FPN does not fit"),
-        ({"dnl": {"RES4": [2]}}, "MODEL.DNL.RES4: no block 2 in res4, which has 2"),
+        (
+            {"RESNETS__DEPTH": 50, "RESNETS__DEFORM_ON_PER_STAGE": []},
+            "MODEL.RESNETS does not give a ResNet: ",
+        ),
         ({"dnl": {"RES4": [0], "REDUCTION": 257}}, "MODEL.DNL does not fit .*reduction=257"),
     ],
 )
@@ -243,9 +282,8 @@ def configs(draw):
 
 def builds_and_runs_or_one_error_names_a_key(keys):
     cfg = config(**keys)
-    cfg.MODEL.META_ARCHITECTURE = "Mine"
     try:
-        check_dnl_config(cfg)
+        check_dnl_config(cfg, cfg.MODEL.BACKBONE.NAME)
         backbone = build_backbone(cfg)
     except ValueError as error:
         assert "MODEL." in str(error)  # noqa: PT017  it may also be none
