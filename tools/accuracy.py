@@ -21,7 +21,8 @@ def accuracy_by_cue(config_file: str, weights: Path, overrides: Sequence[str]) -
     """How often the true class is likelier than the other of the same outline.
 
     What AP mixes with finding boxes, and with how often a class stands in the training images, is
-    left out: outline and box are given, and the validation images have both classes equally often.
+    left out: outline and box are given, and the validation images have both classes about equally
+    often.
 
     Args:
         config_file: of a Faster R-CNN.

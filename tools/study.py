@@ -8,7 +8,6 @@ run the table and the figure are written anew. docs/STUDY.md says what it is abo
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -194,8 +193,6 @@ def eta(took: Sequence[float], left: int) -> timedelta:
 
 
 if __name__ == "__main__":
-    # So that the training is told too, and saves.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

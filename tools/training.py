@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def _show_progress(command: list[str], iterations: int, output: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     printed = []
+    # The training is to be told of it too.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with tqdm(total=iterations, unit="iter", desc="      train") as bar:
             for line in process.stdout:
@@ -78,6 +81,8 @@ def _show_progress(command: list[str], iterations: int, output: Path) -> None:
         process.terminate()  # the next call goes on from its last checkpoint
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -25,6 +25,7 @@ from ..data.findings import Report
 from ..data.own_data import use_own_data
 from ..engine import exit_on_bad_input, load_config
 from ..files import write_whole
+from .inputs import add_opts_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help="of --json: the largest file that is read (default %(default)s)",
     )
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, last: KEY VALUE ..."
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

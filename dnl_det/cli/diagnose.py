@@ -34,6 +34,7 @@ from ..data.own_data import use_own_data
 from ..data.repaired import use_repaired
 from ..engine import Trainer, exit_on_bad_input, fall_back_to_cpu, load_config
 from ..files import write_whole
+from .inputs import add_opts_argument
 
 Means = dict[str, dict[str, Mean | None]]
 _BLOCKS_BESIDE = 4
@@ -82,9 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "touches several categories (default 1)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the queries (default 0)")
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, last: KEY VALUE ..."
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,6 +40,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a trained checkpoint")
     parser.add_argument("--output", required=True, metavar="DIR", help="where results are written")
+    add_opts_argument(parser)
+
+
+def add_opts_argument(parser: argparse.ArgumentParser) -> None:
+    """Config overrides, of any command that takes a config."""
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, last: KEY VALUE ..."
     )

@@ -7,7 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from detectron2.config import CfgNode
@@ -93,8 +93,11 @@ class Trainer(DefaultTrainer):
         """Train from ``start_iter`` on, with the data that an uninterrupted run has then."""
         self.data_loader.start(self.start_iter)
         # The log on a full disk: no traceback for each of its lines, since after_step ends it soon.
-        logging.raiseExceptions = False
-        results: dict[str, Any] | None = super().train()
+        before, logging.raiseExceptions = logging.raiseExceptions, False
+        try:
+            results: dict[str, Any] | None = super().train()
+        finally:
+            logging.raiseExceptions = before
         return results
 
     def after_step(self) -> None:
@@ -128,26 +131,27 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except UnreadableImageError as error:
-            self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
             # The other processes wait for this one's gradients: whoever started them ends them.
-            sys.exit(
+            self._end(
                 f"error: training stopped at an image that changed since the start: {error}. "
                 f"Correct or remove it; python -m dnl_det check-data finds others. {self._keep()}"
             )
         except RuntimeError as error:
             if not _KILLED_WORKER.match(str(error)):
                 raise
-            self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
-            sys.exit(
+            self._end(
                 f"error: training stopped: {str(error).split('. ')[0]}. Where memory is short, "
                 f"lower DATALOADER.NUM_WORKERS ({self.cfg.DATALOADER.NUM_WORKERS}). {self._keep()}"
             )
         except NotFiniteError as error:
-            # At the last iteration it would evaluate on the way out.
-            self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
             message = f"error: training stopped before the step of {error} {self._how_to_go_on()}"
             comm.synchronize()  # no process ends the others before all know
-            sys.exit(message if comm.is_main_process() else 1)
+            self._end(message if comm.is_main_process() else 1)
+
+    def _end(self, status: str | int) -> NoReturn:
+        """Exit, without the evaluation that the last iteration's hooks make on the way out."""
+        self._hooks = [h for h in self._hooks if not isinstance(h, EvalHook)]
+        sys.exit(status)
 
     def _keep(self) -> str:
         """Save the steps before this one; where to go on."""

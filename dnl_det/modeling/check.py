@@ -182,13 +182,8 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
         raise ValueError(
             f"MODEL.RESNETS.DEPTH: {resnets.DEPTH!r} is not one of {', '.join(map(str, DEPTHS))}"
         )
-    for group, key in (
-        *(("RESNETS", k) for k in ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS")),
-        *(("RESNETS", k) for k in ("NUM_GROUPS", "WIDTH_PER_GROUP")),
-        ("FPN", "OUT_CHANNELS"),
-    ):
-        if not _is_whole(value := cfg.MODEL[group][key]) or value < 1:
-            raise ValueError(f"MODEL.{group}.{key}: {value!r} must be a whole number from 1 on")
+    for key in ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP"):
+        _check_size(f"MODEL.RESNETS.{key}", resnets[key])
     known = ("stem", *STAGES)
     if not resnets.OUT_FEATURES:
         raise ValueError(
@@ -205,19 +200,29 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
     for stage in _wanted(dnl):
         resolve_indices(stage, dnl[stage.upper()], DEPTHS[resnets.DEPTH][STAGES.index(stage)])
     outputs = list(resnets.OUT_FEATURES)
-    if "fpn" in backbone:
-        _check_choice("MODEL.FPN.FUSE_TYPE", cfg.MODEL.FPN.FUSE_TYPE, ("sum", "avg"))
-        _check_features("MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES, outputs)
-        # RetinaNet's p6 comes from res5 itself, the other's from p5.
-        key, has = "MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES
-        if "retinanet" in backbone:
-            key, has = "MODEL.RESNETS.OUT_FEATURES", outputs
-        if "res5" not in has:
-            raise ValueError(f"{key}: {has} lacks res5, from which {backbone} makes p6: add it")
-        levels = [known.index(feature) + 1 for feature in cfg.MODEL.FPN.IN_FEATURES]
-        above = (1, 2) if "retinanet" in backbone else (1,)
-        outputs = [f"p{level}" for level in [*levels, *(max(levels) + more for more in above)]]
-    return outputs
+    return _check_fpn(cfg, backbone, outputs) if "fpn" in backbone else outputs
+
+
+def _check_fpn(cfg: CfgNode, backbone: str, stages: list[str]) -> list[str]:
+    """Check the keys of an FPN on some stages; the features it gives."""
+    fpn = cfg.MODEL.FPN
+    _check_size("MODEL.FPN.OUT_CHANNELS", fpn.OUT_CHANNELS)
+    _check_choice("MODEL.FPN.FUSE_TYPE", fpn.FUSE_TYPE, ("sum", "avg"))
+    _check_features("MODEL.FPN.IN_FEATURES", fpn.IN_FEATURES, stages)
+    # RetinaNet's p6 comes from res5 itself, the other's from p5.
+    key, has, above = "MODEL.FPN.IN_FEATURES", fpn.IN_FEATURES, 1
+    if "retinanet" in backbone:
+        key, has, above = "MODEL.RESNETS.OUT_FEATURES", stages, 2
+    if "res5" not in has:
+        raise ValueError(f"{key}: {has} lacks res5, from which {backbone} makes p6: add it")
+    levels = [("stem", *STAGES).index(feature) + 1 for feature in fpn.IN_FEATURES]
+    levels += range(max(levels) + 1, max(levels) + 1 + above)
+    return [f"p{level}" for level in levels]
+
+
+def _check_size(key: str, value: Any) -> None:
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"{key}: {value!r} must be a whole number from 1 on")
 
 
 def _check_features(key: str, wanted: list[str], outputs: list[str]) -> None:

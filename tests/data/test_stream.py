@@ -25,6 +25,19 @@ def stream(root, shapes):
     return make
 
 
+@pytest.fixture
+def resume(stream, caplog):
+    """A stream that goes on at an iteration as another, of seed 3 and batches of 2, has begun."""
+
+    def make(state, iteration, seed=3, batch=2):
+        again = stream(seed, batch)
+        with caplog.at_level(logging.WARNING, logger="dnl_det"):
+            again.load_state_dict(state, iteration)
+        return again
+
+    return make
+
+
 def images(stream, batches, iteration=0):
     """Ids of the images of some batches, and the sums of their pixels."""
     stream.start(iteration)
@@ -32,45 +45,32 @@ def images(stream, batches, iteration=0):
     return [(sample["image_id"], int(sample["image"].sum())) for batch in found for sample in batch]
 
 
-def test_the_same_run_goes_on_with_the_batch_that_was_next(stream, caplog):
+def test_the_same_run_goes_on_with_the_batch_that_was_next(stream, resume, caplog):
     first = stream(3, 2)
     whole = images(first, 6)
-    again = stream(3, 2)
-    with caplog.at_level(logging.WARNING, logger="dnl_det"):
-        again.load_state_dict(first.state_dict(), 4)
-    assert images(again, 2, 4) == whole[8:]
+    assert images(resume(first.state_dict(), 4), 2, 4) == whole[8:]
     assert not caplog.records
 
 
-def test_another_batch_size_goes_on_after_the_samples_that_were_seen(stream, caplog):
+def test_another_batch_size_goes_on_after_the_samples_that_were_seen(stream, resume, caplog):
     first = stream(3, 2)
     whole = images(first, 7)
-    again = stream(3, 4)
-    with caplog.at_level(logging.WARNING, logger="dnl_det"):
-        again.load_state_dict(first.state_dict(), 3)
+    again = resume(first.state_dict(), 3, batch=4)
     assert images(again, 2, 3) == whole[6:14]
     assert "(SOLVER.IMS_PER_BATCH 2 -> 4): the data go on after 6 samples" in caplog.text
     # And once more, from a checkpoint of the second run.
-    third = stream(3, 2)
-    third.load_state_dict(again.state_dict(), 4)
-    assert images(third, 2, 4) == whole[10:14]
+    assert images(resume(again.state_dict(), 4), 2, 4) == whole[10:14]
 
 
 @pytest.mark.parametrize(("given", "warned"), [(7, True), (-1, False)])
-def test_the_run_s_own_seed_stays(stream, caplog, given, warned):
+def test_the_run_s_own_seed_stays(stream, resume, caplog, given, warned):
     first = stream(3, 2)
     whole = images(first, 3)
-    again = stream(given, 2)
-    with caplog.at_level(logging.WARNING, logger="dnl_det"):
-        again.load_state_dict(first.state_dict(), 1)
-    assert images(again, 2, 1) == whole[2:]
+    assert images(resume(first.state_dict(), 1, seed=given), 2, 1) == whole[2:]
     assert ("SEED: 7 is not used: the run began with seed 3" in caplog.text) is warned
 
 
-def test_a_checkpoint_without_the_data_s_place_begins_anew_and_says_so(stream, caplog):
+def test_a_checkpoint_without_the_data_s_place_begins_anew_and_says_so(stream, resume, caplog):
     whole = images(stream(3, 2), 2)
-    again = stream(3, 2)
-    with caplog.at_level(logging.WARNING, logger="dnl_det"):
-        again.load_state_dict(None, 5)
-    assert images(again, 2, 5) == whole
+    assert images(resume(None, 5), 2, 5) == whole
     assert "has no seed and place in the data: the data's order begins anew" in caplog.text

@@ -13,6 +13,7 @@ from detectron2.layers import ShapeSpec
 
 from dnl_det import add_dnl_config
 from dnl_det.modeling.backbone import build_dnl_resnet_backbone
+from dnl_det.modeling.recompute import recompute_stages
 
 STAGES = ["res3", "res4", "res5"]
 
@@ -90,5 +91,5 @@ def test_less_is_kept_for_the_backward_pass(stages, share):
 
 
 def test_an_unknown_stage_is_named():
-    with pytest.raises(ValueError, match=r"MODEL.DNL.CHECKPOINT: \['res6'\] must be .* res4, res5"):
-        build(["res6"])
+    with pytest.raises(ValueError, match=r"MODEL.DNL.CHECKPOINT: no stage 'res6' .* res4, res5"):
+        recompute_stages(build([]), ["res6"])
