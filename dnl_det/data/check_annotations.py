@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from .check_area import check_area
 from .check_entries import take_id, whole_number
 from .check_masks import TOLERANCE, Item, check_masks
 from .faults import NOTE, REPAIRED
@@ -38,12 +39,14 @@ class AnnotationCheck:
         self._category_ids = category_ids
         self._masks = masks
         self._crossings = crossings
+        self._unknown: set[int] = set()  # ids of categories that there are not
 
     def run(self, entries: list[Any]) -> list[dict[str, Any]]:
         """The annotations to go on with, changed in place where they had to be."""
         report = self._report
         report.annotations = len(entries)
         known = [entry for index, entry in enumerate(entries) if self._is_known(index, entry)]
+        self._check_counting({annotation["category_id"] for annotation in known} | self._unknown)
         kept = self._with_own_ids(known)
         items = [self._item(annotation) for annotation in kept]
         for item in items:
@@ -54,7 +57,7 @@ class AnnotationCheck:
         items = [item for item in items if self._check_box(item)]
         self._check_wanted_masks(items, has_masks)
         for item in items:
-            self._check_area(item)
+            check_area(item, report)
         kept = [item.annotation for item in items]
         if all(annotation["iscrowd"] for annotation in kept):
             report.add("annotations-none", f"{len(kept)} of {len(entries)} are left, all crowds")
@@ -81,9 +84,28 @@ class AnnotationCheck:
             report.add("annotation-image-" + ("skipped" if known else "unknown"), **where)
         elif category_id not in self._category_ids:
             report.add("annotation-category-unknown", f"category_id {category_id}", **where)
+            self._unknown.add(category_id)
         else:
             return True
         return False
+
+    def _check_counting(self, used: set[int]) -> None:
+        """Whether the annotations count the categories from another number than their list does.
+
+        Then most objects have the id of another category, and only the first or last is unknown.
+        """
+        listed = sorted(self._category_ids)
+        countings = {
+            "one less than": {identity - 1 for identity in listed},
+            "one more than": {identity + 1 for identity in listed},
+            "counted from 0 beside": set(range(len(listed))),
+            "counted from 1 beside": set(range(1, len(listed) + 1)),
+        }
+        for how, ids in countings.items() if self._unknown else ():
+            if used <= ids:
+                text = f"category_id {min(used)} to {max(used)}, {how} the categories' ids "
+                self._report.add("category-ids-shifted", f"{text}{listed[0]} to {listed[-1]}")
+                return
 
     def _with_own_ids(self, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Each annotation once, and each with an id of its own, a whole number from 1 on."""
@@ -177,14 +199,6 @@ class AnnotationCheck:
             item.annotation["segmentation"] = [[float(value) for value in corners]]
             item.annotation["iscrowd"] = 1
             self._report.add("mask-absent", **item.where)
-
-    def _check_area(self, item: Item) -> None:
-        given: Any = item.annotation.get("area")
-        if type(given) in (int, float) and 0 <= given < float("inf"):
-            return
-        width, height = item.annotation["bbox"][2:]
-        item.annotation["area"] = item.mask_area or width * height
-        self._report.add("area", f"area {repr_shortly(given)}", **item.where)
 
     def _note_unused(self, annotations: list[dict[str, Any]]) -> None:
         used = Counter(annotation["category_id"] for annotation in annotations)

@@ -31,6 +31,10 @@ class Fault:
 
 _FETCH = "fetch it again, or remove its entry"
 _LEFT_OUT = f"the image is left out of a training; AP over fewer images is another AP, so {_FETCH}"
+_OBJECT_LEFT_OUT = (
+    "the annotation is left out of a training; AP over fewer objects is another AP, so correct or "
+    "remove it"
+)
 _NO_MASK = "the mask is dropped"
 
 FAULTS: dict[str, Fault] = {
@@ -67,6 +71,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "category-ids-sparse": Fault(
         NOTE, "category ids other than 1, 2, ...", "classes follow the ids' order; results have ids"
+    ),
+    "category-ids-shifted": Fault(
+        ERROR,
+        "annotations that count the categories from another number than their list",
+        "give both the same ids; if they are right, remove the annotations of unknown ids",
     ),
     "category-unused": Fault(
         NOTE, "a category without an object", "it is never learnt; its AP is nan"
@@ -127,7 +136,10 @@ FAULTS: dict[str, Fault] = {
     ),
     # annotations
     "annotation-broken": Fault(
-        SKIPPED, "no object, or without image_id or category_id", "the annotation is left out"
+        SKIPPED,
+        "no object, or without image_id or category_id",
+        _OBJECT_LEFT_OUT,
+        ERROR,
     ),
     "annotation-repeated": Fault(SKIPPED, "an annotation listed twice", "it is taken once"),
     "annotation-id": Fault(
@@ -142,7 +154,7 @@ FAULTS: dict[str, Fault] = {
         SKIPPED, "an annotation of an image that is left out", "it is left out too"
     ),
     "annotation-category-unknown": Fault(
-        SKIPPED, "a category_id that no category has", "the annotation is left out"
+        SKIPPED, "a category_id that no category has", _OBJECT_LEFT_OUT, ERROR
     ),
     "crowd": Fault(NOTE, "a crowd", "not learnt; detections on it do not count"),
     "crowd-flag": Fault(REPAIRED, "iscrowd absent, or neither 0 nor 1", "0, or 1 where it is true"),
@@ -153,6 +165,11 @@ FAULTS: dict[str, Fault] = {
         REPAIRED, "keypoints that are not x, y, visibility of each", "they are dropped"
     ),
     "area": Fault(REPAIRED, "no area, or no number from 0 on", "that of the mask, or of the box"),
+    "area-implausible": Fault(
+        REPAIRED,
+        "an area below half of the mask's, or above both its double and the box's",
+        "that of the mask, or of the box",
+    ),
     # boxes
     "box-broken": Fault(
         SKIPPED, "no box, or not four finite numbers", "the mask's, or left out without a mask"

@@ -45,7 +45,7 @@ def test_errors_and_the_rest_at_once(data, capsys, tmp_path):
     assert check(data, "--evaluation", "--output", str(tmp_path / "report.json")) == 1
     assert "error    image-missing x 1" in capsys.readouterr().out
     (report,) = json.loads((tmp_path / "report.json").read_text())
-    assert report["counts"]["error"] == 1
+    assert report["counts"]["error"] == 2
     assert report["findings"][0]["where"] == [{"image_id": 2, "file": "2.png"}]
 
 
@@ -162,7 +162,6 @@ def break_everything_that_can_be_repaired(data):
     data.add(id=202, bbox=[2, 24, 3, 9], segmentation=None, category_id=1)
     data.add(id=203, bbox=[60, 60, 4, 4], segmentation=[])
     data.add(id=204, bbox=[28, 10, 40, 20], segmentation=[SECOND], category_id=1)
-    data.add(id=205, category_id=77)
     data.add(id=206, image_id=77)
     data.content["categories"].append({"id": 90, "name": "dog"})
     for entry in data.content["categories"]:  # sparse
@@ -181,7 +180,7 @@ REPAIRED = {
     *("image-size-taken", "image-repeated", "annotation-repeated", "annotation-id"),
     *("polygon-flat", "polygon-broken", "polygon-degenerate", "box-broken", "box-outside"),
     *("box-over-edge", "crowd-flag", "area", "ignore-flag", "mask-rle", "mask-absent"),
-    *("annotation-image-unknown", "annotation-category-unknown", "category-name-repeated"),
+    *("annotation-image-unknown", "category-name-repeated"),
 }
 UNUSABLE = {
     "image-missing",
@@ -189,11 +188,13 @@ UNUSABLE = {
     "image-truncated",
     "image-unreadable",
     "image-size",
+    "annotation-category-unknown",
 }
 
 
 def break_images(data):
-    """Five more images that cannot be used."""
+    """Five more images that cannot be used, and an object of no category."""
+    data.add(id=205, category_id=77)
     for k in range(11, 16):
         data.entries.append({"id": k, "file_name": f"{k}.jpg", "width": WIDTH, "height": HEIGHT})
         data.annotations.append(annotation(300 + k, k, 3, SQUARE))

@@ -76,11 +76,11 @@ def test_all_is_told_at_once_with_counts_and_examples(data):
     text = found.report.text(examples=2)
     assert re.search(r"error    image-missing x 1: .*\n +image 2, 2.png", text)
     assert re.search(r"error    image-zero-bytes x 1: .*\n +image 3, 3.png", text)
-    assert "skipped  annotation-category-unknown x 21: " in text
+    assert "error    annotation-category-unknown x 21: " in text
     assert "annotation 10, image 1: category_id 7" in text
     assert "annotation 11, " not in text
     assert "... and 19 more" in text
-    assert "2 error, 25 skipped, 0 repaired" in text
+    assert "23 error, 4 skipped, 0 repaired" in text
     content = found.report.as_json()
     (unknown,) = (f for f in content["findings"] if f["code"] == "annotation-category-unknown")
     assert unknown["count"] == len(unknown["where"]) == 21

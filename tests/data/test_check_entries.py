@@ -124,6 +124,41 @@ def test_unknown_ids(data):
     assert only(found, "annotation-category-unknown").annotation_id == 2
 
 
+@pytest.mark.parametrize(
+    ("listed", "used", "how"),
+    [
+        ([1, 2, 3], [0, 1, 2], "one less than"),
+        ([1, 2, 3], [0, 0, 1], "one less than"),
+        ([1], [0], "one less than"),
+        ([7, 8, 9], [6, 7, 8], "one less than"),
+        ([0, 1, 2], [1, 2, 3], "one more than"),
+        ([1, 3, 8, 9], [0, 2, 3, 1], "counted from 0 beside"),
+        ([0, 5, 8, 9], [1, 4, 3, 2], "counted from 1 beside"),
+    ],
+)
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_ids_that_are_counted_from_another_number_are_an_error(data, listed, used, how, evaluation):
+    categories = [{"id": k, "name": f"class {k}"} for k in listed]
+    data.content["categories"] = categories
+    for index, entry in enumerate(data.annotations):
+        entry["category_id"] = used[index % len(used)]
+    found = check(data, evaluation=evaluation)
+    assert codes(found, "error")["category-ids-shifted"] == 1
+    numbers = f"category_id {min(used)} to {max(used)}, {how} the categories' ids {listed[0]} to"
+    assert only(found, "category-ids-shifted").detail == f"{numbers} {listed[-1]}"
+    categories.insert(0, {"id": 100, "name": "another"})  # which nothing counts
+    for entry in data.annotations:
+        entry["category_id"] = listed[0]
+    assert "category-ids-shifted" not in codes(check(data, evaluation=evaluation))
+
+
+def test_an_unknown_category_beside_all_others_is_left_out_of_a_training_alone(data):
+    data.add(category_id=0)
+    assert codes(check(data)) == {"annotation-category-unknown": 1}
+    assert codes(check(data), "error") == {}
+    assert codes(check(data, evaluation=True), "error") == {"annotation-category-unknown": 1}
+
+
 def test_repeated_categories(data):
     categories = data.content["categories"]
     categories.append(dict(categories[0]))
@@ -177,6 +212,7 @@ def test_broken_image_entries(data, entry):
 @pytest.mark.parametrize("entry", [None, 7, [], {}, {"id": 9, "image_id": 1}])
 def test_broken_annotations(data, entry):
     data.annotations.append(entry)
+    assert codes(check(data, evaluation=True), "error") == {"annotation-broken": 1}
     found = check(data)
     assert codes(found) == {"annotation-broken": 1}
     assert len(found.content["annotations"]) == 8
