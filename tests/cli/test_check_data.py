@@ -194,7 +194,7 @@ UNUSABLE = {
 
 def break_images(data):
     """Five more images that cannot be used, and an object of no category."""
-    data.add(id=205, category_id=77)
+    data.add(id=205, image_id=data.entries[0]["id"], category_id=77)
     for k in range(11, 16):
         data.entries.append({"id": k, "file_name": f"{k}.jpg", "width": WIDTH, "height": HEIGHT})
         data.annotations.append(annotation(300 + k, k, 3, SQUARE))
