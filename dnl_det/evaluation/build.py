@@ -1,24 +1,27 @@
 """Choose the evaluators of a data set by its registered type."""
 
 import importlib.util
-import logging
 import os
+from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
-    COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
     LVISEvaluator,
     PascalVOCDetectionEvaluator,
     SemSegEvaluator,
 )
+from detectron2.utils.file_io import PathManager
+from PIL import Image
 
 from .coco import CheckedCOCOEvaluator
 from .faster_coco import TASKS, FasterCOCOEvaluator
+from .panoptic import PanopticEvaluator
 
 # By "evaluator_type" of the metadata.
 _OTHERS = {
@@ -54,16 +57,11 @@ def build_evaluator(
     if kind in ("coco", "coco_panoptic_seg"):
         evaluators.append(_coco_evaluator(dataset_name, _tasks(cfg), folder))
     if kind in ("sem_seg", "coco_panoptic_seg"):
-        evaluators.append(SemSegEvaluator(dataset_name, output_dir=folder))
+        evaluators.append(
+            SemSegEvaluator(dataset_name, output_dir=folder, sem_seg_loading_fn=_read_labels)
+        )
     if kind == "coco_panoptic_seg":
-        if importlib.util.find_spec("panopticapi"):
-            evaluators.append(COCOPanopticEvaluator(dataset_name, folder))
-        else:
-            logging.getLogger(__name__).warning(
-                "Panoptic quality is left out: it needs panopticapi (pip install "
-                "'git+https://github.com/cocodataset/panopticapi.git'). Box, mask and semantic "
-                "results follow."
-            )
+        evaluators.append(PanopticEvaluator(dataset_name))
     if not evaluators:
         raise ValueError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}: must be one of coco, sem_seg, "
@@ -77,6 +75,12 @@ def _coco_evaluator(dataset_name: str, tasks: tuple[str, ...], folder: str) -> C
     if set(tasks) <= set(TASKS) and importlib.util.find_spec("faster_coco_eval"):
         return FasterCOCOEvaluator(dataset_name, tasks, output_dir=folder)
     return CheckedCOCOEvaluator(dataset_name, tasks, output_dir=folder)
+
+
+def _read_labels(file_name: str, dtype: Any) -> np.ndarray:
+    # detectron2's asks for no copy, which numpy 2 refuses where the type changes.
+    with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
+        return np.array(image, dtype=dtype)
 
 
 def _tasks(cfg: CfgNode) -> tuple[str, ...]:

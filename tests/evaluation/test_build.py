@@ -8,7 +8,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluators, SemSegEvaluator
+from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
@@ -24,30 +24,6 @@ def cfg(tmp_path):
 
 def test_shapes_get_coco_s_measures(cfg, shapes):
     assert isinstance(build_evaluator(cfg, "shapes_val"), COCOEvaluator)
-
-
-def test_panoptic_data_without_its_package_keep_the_rest(cfg, shapes, monkeypatch, caplog):
-    name = "panoptic_for_test"
-    metadata = MetadataCatalog.get("shapes_val")
-    MetadataCatalog.get(name).set(
-        json_file=metadata.json_file,
-        image_root=metadata.image_root,
-        evaluator_type="coco_panoptic_seg",
-        stuff_classes=["background"],
-        ignore_label=255,
-    )
-    DatasetCatalog.register(name, lambda: [{"file_name": "a.png", "sem_seg_file_name": "b.png"}])
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    try:
-        evaluator = build_evaluator(cfg, name)
-    finally:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    assert isinstance(evaluator, DatasetEvaluators)
-    coco, semantic = evaluator._evaluators
-    assert isinstance(coco, COCOEvaluator)
-    assert isinstance(semantic, SemSegEvaluator)
-    assert "Panoptic quality is left out: it needs panopticapi" in caplog.text
 
 
 def test_unknown_kinds_are_named(cfg):
