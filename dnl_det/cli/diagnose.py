@@ -151,7 +151,9 @@ def _choose_images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[di
         )
     name = args.dataset or cfg.DATASETS.TEST[0]
     # Every image that can be used serves: nothing is compared with other results.
-    found = check_dataset(name, Use(masks=False, max_json_mb=cfg.DATASETS.MAX_JSON_MB))
+    found = check_dataset(
+        name, Use(annotated=False, masks=False, max_json_mb=cfg.DATASETS.MAX_JSON_MB)
+    )
     raise_errors([found.report])
     use_repaired(found, Path(args.output, "annotations"))
     known = get_detection_dataset_dicts(name, filter_empty=False)

@@ -33,6 +33,7 @@ class Use:
 
     Attributes:
         evaluation: AP is computed on them, so that no image may be left out.
+        annotated: annotations are needed; for evaluation they are not.
         masks: whether masks are learnt or evaluated; None: if there are any.
         max_json_mb: see ``DATASETS.MAX_JSON_MB``.
         thorough: decode every image, whatever their number, and look at every polygon's edges.
@@ -40,6 +41,7 @@ class Use:
     """
 
     evaluation: bool = False
+    annotated: bool = True
     masks: bool | None = None
     max_json_mb: int = MAX_JSON_MB
     thorough: bool = False
@@ -81,7 +83,7 @@ def _checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> 
     report = Report(name, use.evaluation)
     if not os.path.isdir(images):
         report.add("json-missing", f"there is no folder {images} of the images")
-    content = read_json(json_file, report, use.max_json_mb)
+    content = read_json(json_file, report, use.max_json_mb, use.annotated)
     if not content:
         return Checked(report, {})
     content["categories"] = check_categories(content["categories"], report)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .faults import NOTE
 from .findings import Report, printable
 
 # COCO's training annotations have 450 MB, and LVIS' 1.1 GB; checking takes about twelve times
@@ -16,17 +17,20 @@ MAX_JSON_MB = 4096
 _SPARE_CALLS = 300
 
 
-def read_json(json_file: str | Path, report: Report, max_mb: int = MAX_JSON_MB) -> dict[str, Any]:
+def read_json(
+    json_file: str | Path, report: Report, max_mb: int = MAX_JSON_MB, annotated: bool = True
+) -> dict[str, Any]:
     """The content of a COCO-format file, with lists of images, annotations and categories.
 
     Args:
         json_file: its path.
         report: gets what is wrong with it.
         max_mb: the largest size in MB of 10^6 bytes.
+        annotated: whether they are needed; for evaluation they are not.
 
     Returns:
         The content; empty where there is an error. ``annotations`` is absent where the file has
-        none and the data are not for training.
+        none and need not have any.
     """
     content = _parse(Path(json_file), report, max_mb)
     if report.has_errors:
@@ -34,12 +38,13 @@ def read_json(json_file: str | Path, report: Report, max_mb: int = MAX_JSON_MB) 
     if not isinstance(content, dict):
         report.add("json-format", f"it is not an object: {printable(json_file)}")
         return {}
-    if content.get("annotations") in (None, []) and report.evaluation:
+    annotated = annotated and not report.evaluation
+    if content.get("annotations") in (None, []) and not annotated:
         content.pop("annotations", None)
         if isinstance(content.get("images"), list):
-            report.add("annotations-absent")
+            report.add("annotations-absent", kind=NOTE)
     for key in ("images", "annotations", "categories"):
-        absent_by_right = key == "annotations" and report.evaluation and key not in content
+        absent_by_right = key == "annotations" and not annotated and key not in content
         if not isinstance(content.get(key), list) and not absent_by_right:
             report.add("json-format", f"{printable(json_file)} has no list {key!r}")
     return {} if report.has_errors else content

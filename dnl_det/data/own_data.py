@@ -75,8 +75,8 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
 def read_categories(
     json_file: str | os.PathLike[str], report: Report, max_mb: int = MAX_JSON_MB
 ) -> Categories:
-    """Ids and names of a JSON's categories; none where the report gets errors."""
-    content = read_json(Path(json_file), report, max_mb)
+    """Ids and names of a JSON's categories, annotated or not; none where the report gets errors."""
+    content = read_json(os.fspath(json_file), report, max_mb, annotated=False)
     if not content:
         return []
     categories = check_categories(content["categories"], report)

@@ -112,6 +112,21 @@ def test_own_data_some_without_masks(root, shapes, weights, tiny, tmp_path, caps
         assert own["blocks"][name]["unary_boundary"]["images"] == 4
 
 
+def test_without_annotations_all_but_the_correlations(root, shapes, weights, tiny, tmp_path):
+    content = json.loads((shapes / "annotations/instances_val.json").read_text())
+    del content["annotations"]
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    keys = ["DATASETS.VAL_JSON", str(tmp_path / "own.json")]
+    keys += ["DATASETS.VAL_IMAGES", str(shapes / "val")]
+    own = diagnose(root, weights, tiny, tmp_path / "own", keys=keys)
+    assert (own["images"], own["images_with_regions"]) == (6, 0)
+    whole = diagnose(root, weights, tiny, tmp_path / "whole")
+    for name, block in whole["blocks"].items():
+        for key, mean in block.items():
+            correlation = key.endswith(("category", "boundary"))
+            assert own["blocks"][name][key] == (None if correlation else mean)
+
+
 def test_options_choose_images_and_queries(root, shapes, weights, tiny, tmp_path):
     name = "backbone.bottom_up.res3.3.attention"
     few = ["--images", "2", "--queries", "10", "--dataset", "shapes_train"]

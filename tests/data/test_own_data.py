@@ -7,7 +7,9 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from dnl_det import add_dnl_config
+from dnl_det.cli.inputs import class_metadata
 from dnl_det.data import DataError
+from dnl_det.data.check_config import prepare_data
 from dnl_det.data.own_data import set_classes, use_own_data
 
 
@@ -98,3 +100,16 @@ def test_classes_are_known_from_a_json_whose_annotations_detectron2_refuses(cfg,
     (tmp_path / "other.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="json-depth"):
         set_classes("own_val")
+
+
+@pytest.mark.parametrize("annotations", [{}, {"annotations": None}, {"annotations": []}])
+def test_categories_count_without_annotations(cfg, shapes, tmp_path, annotations):
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    del content["annotations"]
+    (tmp_path / "test.json").write_text(json.dumps({**content, **annotations}))
+    own(cfg, shapes, "VAL").DATASETS.VAL_JSON = str(tmp_path / "test.json")
+    use_own_data(cfg, will_be_checked=True)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.RETINANET.NUM_CLASSES == 10
+    assert prepare_data(cfg, False, tmp_path / "annotations") == {"own_val": 6}
+    wanted = [category["name"] for category in content["categories"]]
+    assert class_metadata(cfg).thing_classes == wanted  # as predict takes them
