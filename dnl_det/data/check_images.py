@@ -11,10 +11,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from .findings import Report, printable, repr_shortly
-from .reading import is_16_bit_grey, is_readable_mode, open_image
+from .reading import is_16_bit_grey, is_readable_mode, open_image, orientation, to_array
 
-_EXIF_ORIENTATION = 274
-_TIFF_BITS_PER_SAMPLE = 258
+_TIFF_BITS_PER_SAMPLE, _TIFF_ORIENTATION = 258, 274
 _UNREADABLE = (
     "image-missing",
     "image-zero-bytes",
@@ -30,7 +29,7 @@ class Look:
 
     Attributes:
         stored: width and height of its pixels; None where it cannot be read.
-        upright: the same after the rotation that EXIF notes.
+        upright: the same after the rotation that its EXIF or XMP notes.
         found: codes and details.
     """
 
@@ -56,12 +55,15 @@ def look_at(file: str | Path, decode: bool) -> Look:
         with open_image(os.fspath(file)) as image:
             if not is_readable_mode(image):
                 return Look(found=[("image-unreadable", f"its pixels are of mode {image.mode}")])
-            look = _describe(image, file, decode)
-            if decode or not _ends_well(image, file, size):
-                try:
+            try:
+                decode = decode or not _ends_well(image, file, size)
+                if decode and image.format == "PNG":
+                    image.load()  # its orientation may be behind its pixels
+                look = _describe(image, file)
+                if decode:
                     _decode(image, file)
-                except Exception as error:  # Pillow's decoders raise what they like
-                    return Look(found=[("image-truncated", printable(str(error)))])
+            except Exception as error:  # Pillow's decoders raise what they like
+                return Look(found=[("image-truncated", printable(str(error)))])
             return look
     except Image.DecompressionBombError as error:
         return Look(found=[("image-bomb", printable(str(error)))])
@@ -76,35 +78,27 @@ def _without_path(error: Exception) -> str:
 
 
 def _decode(image: Image.Image, file: str | Path) -> None:
-    image.load()
+    to_array(image, "RGB")
     if image.format == "PNG":  # whose check sums are passed over in decoding
         with open_image(os.fspath(file)) as again:
             again.verify()
 
 
-def _orientation(image: Image.Image, decode: bool) -> int:
-    # A PNG may have EXIF after its pixels, and Pillow decodes all to look for it.
-    if image.format == "PNG" and not decode and "exif" not in image.info:
-        return 1
-    try:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # as detectron2, which then takes it for upright
-        return 1
-
-
-def _describe(image: Image.Image, file: str | Path, decode: bool) -> Look:
-    look = Look(image.size, image.size)
-    orientation = _orientation(image, decode)
-    if orientation in range(2, 9):
-        look.found.append(("image-rotated", f"orientation {orientation}"))
-        look.upright = image.size[::-1] if orientation > 4 else image.size
+def _describe(image: Image.Image, file: str | Path) -> Look:
+    noted = orientation(image)
+    look = Look(image.size, image.size[::-1] if noted > 4 else image.size)
+    tags: Any = image
+    if image.format == "TIFF" and tags.tag_v2.get(_TIFF_ORIENTATION) in range(5, 9):
+        look.stored, look.upright = look.upright, look.stored  # Pillow tells the size when turned
+    if noted > 1:
+        look.found.append(("image-rotated", f"orientation {noted}"))
     if is_16_bit_grey(image) or _bits_per_channel(image, file) == 16:
         look.found.append(("image-16-bit", ""))
     if image.mode in ("1", "L", "LA", "La", "I") or image.mode.startswith("I;16"):
         look.found.append(("image-grey", ""))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         look.found.append(("image-alpha", ""))
-    if image.mode == "CMYK":
+    if image.mode in ("CMYK", "YCbCr", "LAB"):
         look.found.append(("image-cmyk", ""))
     return look
 
@@ -129,11 +123,25 @@ def _ends_well(image: Image.Image, file: str | Path, size: int) -> bool:
     if image.format in ("JPEG", "MPO"):
         return tail.endswith(b"\xff\xd9")
     if image.format == "PNG":
-        return tail[4:8] == b"IEND"
+        return tail[4:8] == b"IEND" and not _notes_behind_pixels(file)
     if image.format == "BMP":
         return int.from_bytes(head[2:6], "little") == size
     if image.format == "WEBP":
         return int.from_bytes(head[4:8], "little") + 8 <= size
+    return False
+
+
+def _notes_behind_pixels(file: str | Path) -> bool:
+    """Whether a PNG has EXIF or text, which may be XMP, after its pixels."""
+    with open(file, "rb") as stream:
+        stream.seek(8)
+        pixels = False
+        while len(head := stream.read(8)) == 8:
+            kind = head[4:]
+            if pixels and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pixels |= kind == b"IDAT"
+            stream.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
     return False
 
 
@@ -195,7 +203,7 @@ def _take_size(
     if not (as_said and all(type(side) is int for side in given)):
         is_ = "the file is {} x {}".format(*look.upright or ())
         if given == look.stored and not as_said:
-            is_ += " after the rotation that its EXIF notes"
+            is_ += " after the rotation that its EXIF or XMP notes"
         said = " x ".join(repr_shortly(side) for side in given)
         told = all(isinstance(side, (int, float)) and side == side for side in given)
         wrong = told and annotated and not as_said

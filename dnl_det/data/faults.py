@@ -124,12 +124,12 @@ FAULTS: dict[str, Fault] = {
         "the file's is taken",
     ),
     "image-rotated": Fault(
-        REPAIRED, "a rotation noted in EXIF", "turned upright as it is read", on_reading=True
+        REPAIRED, "a rotation noted in EXIF or XMP", "turned upright as it is read", on_reading=True
     ),
     "image-grey": Fault(REPAIRED, "a grey image", "read as three equal channels", on_reading=True),
     "image-alpha": Fault(REPAIRED, "transparency", "dropped as it is read", on_reading=True),
     "image-cmyk": Fault(
-        REPAIRED, "a CMYK image", "converted to RGB as it is read", on_reading=True
+        REPAIRED, "a CMYK, Lab or YCbCr image", "converted to RGB as it is read", on_reading=True
     ),
     "image-16-bit": Fault(
         REPAIRED, "16 bits a pixel", "the higher 8 are taken as it is read", on_reading=True

@@ -165,12 +165,6 @@ class OpenCVMapper(FileMapper):
     def _read(self, file: str) -> np.ndarray:
         return read_with_opencv(file, self.image_format)
 
-    def _read_labels(self, file: str) -> np.ndarray:
-        labels = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
-        if labels is None:
-            raise UnreadableImageError(f"{file} cannot be read as an image by OpenCV")
-        return labels
-
 
 def _uses_opencv(cfg: CfgNode) -> bool:
     library = cfg.INPUT.IMAGE_LIBRARY
