@@ -22,7 +22,7 @@ from torch import nn
 from ..checkpoint import Checkpointer
 from ..data import TrainingStream, UnreadableImageError, build_mapper
 from ..evaluation import build_evaluator
-from ..modeling import replace_sync_bn
+from ..modeling import check_test_augmentation, replace_sync_bn
 from .attention_monitor import AttentionMonitor
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .optimizer import build_optimizer
@@ -240,7 +240,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Evaluate with the test-time augmentation of ``TEST.AUG``; keys end with ``_TTA``."""
+        """Evaluate with the test-time augmentation of ``TEST.AUG``; keys end with ``_TTA``.
+
+        Raises:
+            ValueError: it does not work with this detector.
+        """
+        check_test_augmentation(cfg)
         logging.getLogger(__name__).info("Evaluating with test-time augmentation ...")
         folder = f"{cfg.OUTPUT_DIR}/inference_TTA"
         evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]

@@ -8,6 +8,7 @@ from .backbone import (
     build_dnl_retinanet_resnet_fpn_backbone,
 )
 from .check import check_dnl_config
+from .check_augmentation import check_test_augmentation
 from .insertion import insert_attention
 from .norm import replace_sync_bn
 
@@ -18,6 +19,7 @@ __all__ = [
     "build_dnl_resnet_fpn_backbone",
     "build_dnl_retinanet_resnet_fpn_backbone",
     "check_dnl_config",
+    "check_test_augmentation",
     "insert_attention",
     "replace_sync_bn",
 ]
