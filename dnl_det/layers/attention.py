@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .chunked_attention import chunk_rows, chunked_attention
+from .chunked_attention import chunk_rows, chunked_attention, lacks_derivative
 
 BACKENDS = ("auto", "plain", "chunked", "sdpa")
 # Of the 1x1 convolutions' weights at the start, in the authors' code.
@@ -58,13 +58,14 @@ def attend(
 
     All backends are exact; they differ in time and memory:
 
-    - ``plain``: two matrix products around a softmax. Keeps maps of L x S; can be differentiated
-      twice.
+    - ``plain``: two matrix products around a softmax. Keeps maps of L x S. Has every derivative.
     - ``chunked``: see :func:`~dnl_det.layers.chunked_attention.chunked_attention`. Keeps
       about 800 x S numbers at a time, two of these in the backward pass, nothing between calls.
-    - ``sdpa``: torch's ``scaled_dot_product_attention``, in the value's dtype.
-    - ``auto``: ``chunked``, but ``plain`` in traced and exported graphs, and on a GPU where
-      ``chunked`` would take all queries at once.
+      No derivative in forward mode or by ``torch.func``.
+    - ``sdpa``: torch's ``scaled_dot_product_attention``, in the value's dtype. No derivative in
+      forward mode, and no second one.
+    - ``auto``: ``chunked``, but ``plain`` in traced and exported graphs, for the derivatives that
+      ``chunked`` lacks, and on a GPU where ``chunked`` would take all queries at once.
 
     Args:
         query: ``(N, L, D)``.
@@ -78,10 +79,11 @@ def attend(
 
     Raises:
         ValueError: an unknown backend.
+        NotImplementedError: a derivative that the backend does not have.
     """
     check_backend(backend)
     if backend == "auto":
-        backend = _choose(query)
+        backend = _choose(query, key, value)
     if backend == "plain":
         return weighted_sum(attention_weights(query, key, scale=scale), value)
     with torch.autocast(query.device.type, enabled=False):
@@ -104,9 +106,11 @@ def check_init_std(init_std: float) -> None:
         raise ValueError(f"init_std={init_std}: must be above 0")
 
 
-def _choose(query: Tensor) -> str:
+def _choose(query: Tensor, key: Tensor, value: Tensor) -> str:
     # A graph that is written down is for any size, and runs where this package is not.
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "plain"
+    if lacks_derivative(query, key, value):
         return "plain"
     # On a GPU, all images at once; on a CPU the other is as fast, and robust: see its _flush.
     one_chunk = chunk_rows(query.shape[1]) >= query.shape[1]

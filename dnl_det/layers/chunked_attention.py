@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 # Rows of the map at once. Fewer make the matrix products slower, more of res4's leave the cache.
@@ -26,7 +27,9 @@ def chunk_rows(queries: int) -> int:
 
 
 def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """``sum_j softmax_j(scale * q_i . k_j) v_j``; differentiable once.
+    """``sum_j softmax_j(scale * q_i . k_j) v_j``.
+
+    The backward pass of a backward pass (``create_graph=True``) takes as much memory as ``plain``.
 
     Args:
         query: ``(N, L, D)``, float32 or float64.
@@ -36,9 +39,32 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -
 
     Returns:
         ``(N, L, E)``, of the value's dtype; a view of ``(N, E, L)``, unless one chunk is all.
+
+    Raises:
+        NotImplementedError: see :func:`lacks_derivative`.
     """
+    if lacks_derivative(query, key, value):
+        raise NotImplementedError(
+            "backend='chunked' has no derivative in forward mode or within torch.func.grad: "
+            "use backend='plain' or 'auto' (in a config MODEL.DNL.BACKEND)"
+        )
     result, _ = _chunked_attention(query, key, value, scale, _keeps_map(query, key, value))
     return result
+
+
+def lacks_derivative(*tensors: Tensor) -> bool:
+    """Whether a derivative is being taken that torch's custom operators cannot have.
+
+    These are forward mode, in which they would count as constants, and the transforms of
+    ``torch.func`` (``grad``, ``jvp`` and what is made of them); ``vmap`` is none of them.
+    """
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        return True
+    if torch.compiler.is_compiling():  # cannot ask; torch says itself what it cannot do
+        return False
+    kinds = torch._C._functorch.TransformType
+    transforms = torch._C._functorch.get_interpreter_stack() or []
+    return any(transform.key() in (kinds.Grad, kinds.Jvp) for transform in transforms)
 
 
 def _keeps_map(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -186,8 +212,23 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     query, key, value, maps = ctx.saved_tensors
-    gradients = _chunked_attention_backward(grad, query, key, value, ctx.scale, maps)
+    if torch.is_grad_enabled():  # create_graph=True: these gradients are to have gradients
+        gradients = _differentiable_gradients(grad, query, key, value, ctx.scale)
+    else:
+        gradients = _chunked_attention_backward(grad, query, key, value, ctx.scale, maps)
     return (*gradients, None, None)
+
+
+def _differentiable_gradients(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_chunked_attention_backward` in torch's own operators, with maps of L x S."""
+    with torch.autocast(query.device.type, enabled=False):
+        wide = grad.to(query.dtype)  # (N, L, E)
+        weights = (query * scale @ key.mT).softmax(dim=2)  # (N, L, S)
+        products = weights * (wide @ value.to(query.dtype).mT)
+        grad_logits = scale * (products - weights * products.sum(dim=2, keepdim=True))
+        return grad_logits @ key, grad_logits.mT @ query, (weights.mT @ wide).to(value.dtype)
 
 
 _chunked_attention.register_autograd(_backward, setup_context=_keep_for_backward)
