@@ -33,6 +33,7 @@ class DataSet:
         self.images = folder / "images"
         self.images.mkdir(parents=True)
         self.json = folder / "annotations.json"
+        self.encoding = "utf-8"
         self.content = {
             "images": [
                 {"id": k, "file_name": f"{k}.png", "width": WIDTH, "height": HEIGHT}
@@ -75,7 +76,7 @@ class DataSet:
         self.annotations.append({**new, **changes})
 
     def write(self):
-        self.json.write_text(json.dumps(self.content))
+        self.json.write_text(json.dumps(self.content), encoding=self.encoding)
         return self.json
 
 

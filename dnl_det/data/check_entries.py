@@ -1,5 +1,6 @@
 """The categories and the images that a COCO-format JSON lists: ids, names, files."""
 
+import re
 from collections import Counter
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -115,11 +116,20 @@ def leaves_folder(file_name: str) -> str | None:
     except UnicodeEncodeError:
         return "it cannot be encoded as UTF-8"
     posix, windows = PurePosixPath(file_name), PureWindowsPath(file_name)
-    if posix.is_absolute() or windows.is_absolute() or windows.drive:
+    if posix.is_absolute() or windows.drive or windows.root:
         return "it is an absolute path"
     if ".." in posix.parts or ".." in windows.parts:
         return "it has .. in it"
     return None
+
+
+def why_missing(file_name: str) -> str:
+    """What is to be said of a ``file_name`` that no file has."""
+    if re.match(r"[a-z][a-z0-9+.-]*://|data:", file_name, re.IGNORECASE):
+        return "a URL is not fetched: download the image, and give its file's name"
+    if "\\" in file_name:
+        return "written on Windows: replace \\ by /, but there is no such file either"
+    return ""
 
 
 def _note_files_and_ids(images: list[dict[str, Any]], report: Report) -> None:

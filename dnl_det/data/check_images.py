@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from .check_entries import why_missing
 from .findings import Report, printable, repr_shortly
 from .reading import is_16_bit_grey, is_readable_mode, open_image, orientation, to_array
 
@@ -171,6 +172,7 @@ def check_images(
     for entry, look in zip(bar, _looks(entries, root, decode), strict=True):
         where = {"file": entry["file_name"], "image_id": entry["id"]}
         for code, detail in look.found:
+            detail = detail or (why_missing(entry["file_name"]) if code == "image-missing" else "")
             report.add(code, detail, **where)
         if look.upright and _take_size(entry, look, entry["id"] in annotated, report, where):
             kept.append(entry)
@@ -181,7 +183,14 @@ def check_images(
 
 def _looks(entries: list[dict[str, Any]], root: Path, decode: bool) -> Iterable[Look]:
     def look(entry: dict[str, Any]) -> Look:
-        return look_at(root / entry["file_name"], decode)
+        name = entry["file_name"]
+        slashed = name.replace("\\", "/")
+        if slashed == name or os.path.isfile(root / name) or not os.path.isfile(root / slashed):
+            return look_at(root / name, decode)
+        entry["file_name"] = slashed
+        look = look_at(root / slashed, decode)
+        look.found.insert(0, ("image-backslash", printable(name)))
+        return look
 
     # Threads: waiting for files and decoding leave Python's lock to others.
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:

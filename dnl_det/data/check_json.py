@@ -1,6 +1,8 @@
 """Reading an annotation file that nobody vouches for."""
 
+import codecs
 import json
+import locale
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +62,10 @@ def _parse(file: Path, report: Report, max_mb: int) -> Any:
             size = f"{status.st_size / 1e6:,.0f} MB, more than {max_mb:,}"
             report.add("json-size", f"{name} has {size}")
         else:
-            return _with_calls_to_spare(_SPARE_CALLS, lambda: json.loads(file.read_bytes()))
+            written = file.read_bytes()
+            content = _with_calls_to_spare(_SPARE_CALLS, lambda: json.loads(written))
+            _note_encoding(written, report)
+            return content
     except FileNotFoundError:
         report.add("json-missing", f"there is no file {name}")
     except RecursionError:
@@ -70,6 +75,16 @@ def _parse(file: Path, report: Report, max_mb: int) -> Any:
     except (ValueError, OSError) as error:
         report.add("json-unreadable", f"{name} cannot be read as JSON: {printable(str(error))}")
     return None
+
+
+def _note_encoding(written: bytes, report: Report) -> None:
+    """pycocotools opens the file as text, in the encoding that the system's language implies."""
+    encoding = json.detect_encoding(written)
+    theirs = locale.getpreferredencoding(False)
+    if encoding != "utf-8":
+        report.add("json-encoding", f"it is {encoding.replace('-sig', ' with a byte-order mark')}")
+    elif codecs.lookup(theirs).name != "utf-8" and not written.isascii():
+        report.add("json-encoding", f"it is {encoding}, and text is read here as {theirs}")
 
 
 def _with_calls_to_spare(calls: int, parse: Callable[[], Any]) -> Any:

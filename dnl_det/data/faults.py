@@ -43,6 +43,11 @@ FAULTS: dict[str, Fault] = {
     "json-size": Fault(ERROR, "a JSON of absurd size", "raise DATASETS.MAX_JSON_MB if it is right"),
     "json-depth": Fault(ERROR, "a JSON of absurd depth", "write it as COCO does"),
     "json-unreadable": Fault(ERROR, "not JSON", "write or fetch the file again"),
+    "json-encoding": Fault(
+        REPAIRED,
+        "a byte-order mark, or another encoding than text is read in here",
+        "read as what it is, and written anew",
+    ),
     "json-format": Fault(
         ERROR,
         "no object with the lists images, annotations, categories",
@@ -106,6 +111,9 @@ FAULTS: dict[str, Fault] = {
         ERROR, "a file_name that leaves the image folder", "refused: name files within it"
     ),
     # image files
+    "image-backslash": Fault(
+        REPAIRED, "a file_name written on Windows", "\\ is replaced by /, where that file exists"
+    ),
     "image-missing": Fault(SKIPPED, "no such file", _LEFT_OUT, ERROR),
     "image-zero-bytes": Fault(SKIPPED, "a file of 0 bytes", _LEFT_OUT, ERROR),
     "image-unreadable": Fault(

@@ -146,6 +146,10 @@ def break_everything_that_can_be_repaired(data):
     new(Image.fromarray(noise(HEIGHT, WIDTH, dtype=np.uint16)))
     new(Image.fromarray(noise(WIDTH, HEIGHT, 3)), "jpg", exif=exif)
     del new(Image.fromarray(noise(HEIGHT, WIDTH, 3)))["width"]
+    (data.images / "windows").mkdir()
+    data.file(3).rename(data.images / "windows" / "3.png")
+    data.entries[2]["file_name"] = "windows\\3.png"
+    data.encoding = "utf-16"
     twice = data.annotations[0]
     data.annotations.append(dict(twice))
     data.annotations[1]["id"] = 0
@@ -180,7 +184,7 @@ REPAIRED = {
     *("image-size-taken", "image-repeated", "annotation-repeated", "annotation-id"),
     *("polygon-flat", "polygon-broken", "polygon-degenerate", "box-broken", "box-outside"),
     *("box-over-edge", "crowd-flag", "area", "ignore-flag", "mask-rle", "mask-absent"),
-    *("annotation-image-unknown", "category-name-repeated"),
+    *("annotation-image-unknown", "category-name-repeated", "json-encoding", "image-backslash"),
 }
 UNUSABLE = {
     "image-missing",

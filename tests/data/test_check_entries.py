@@ -14,6 +14,8 @@ from faulty import check, codes, only
         "sub/../../annotations.json",
         "..\\annotations.json",
         "C:\\windows\\win.ini",
+        "\\etc\\passwd",
+        "\\\\server\\share\\2.png",
         "2.png\0.jpg",
         "\ud800.png",
     ],
@@ -43,6 +45,43 @@ def test_control_characters_do_not_reach_the_terminal(data):
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 1000
     text.encode()
+
+
+def test_a_name_written_on_windows_is_found(data):
+    (data.images / "sub").mkdir()
+    data.file(2).rename(data.images / "sub" / "2.png")
+    data.entries[1]["file_name"] = "sub\\2.png"
+    for evaluation in (False, True):
+        found = check(data, evaluation=evaluation)
+        assert codes(found) == {"image-backslash": 1}
+        assert only(found, "image-backslash").file == "sub/2.png"
+        assert found.content["images"][1]["file_name"] == "sub/2.png"
+        assert found.report.changes_annotations
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a backslash is no part of a name")
+def test_a_backslash_in_a_file_s_own_name_stays(data):
+    data.file(2).rename(data.images / "sub\\2.png")
+    data.entries[1]["file_name"] = "sub\\2.png"
+    assert codes(check(data)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sub\\2.png", "written on Windows: replace"),
+        ("https://example.org/2.png", "a URL is not fetched"),
+        ("S3://bucket/2.png", "a URL is not fetched"),
+        ("data:image/png;base64," + 500 * "A", "a URL is not fetched"),
+        ("sub/2.png", ""),
+    ],
+)
+def test_a_name_without_a_file_says_what_it_is(data, name, why):
+    data.entries[1]["file_name"] = name
+    found = check(data, evaluation=True)
+    assert codes(found, "error") == {"image-missing": 1}
+    assert only(found, "image-missing").detail.startswith(why)
+    assert bool(only(found, "image-missing").detail) == bool(why)
 
 
 def test_empty_lists(data):

@@ -1,10 +1,12 @@
 """Annotation files that cannot be read, or that nobody should read."""
 
+import json
+import locale
 import os
 import sys
 
 import pytest
-from faulty import codes
+from faulty import check, codes, only
 
 from dnl_det.data.check import Use, checked
 
@@ -55,3 +57,33 @@ def test_a_json_that_is_no_file_is_not_waited_for(data, tmp_path):
         assert codes(found) == {"json-missing": 1}
     found = checked("mine", data.write(), tmp_path / "gone", Use())
     assert "json-missing" in codes(found, "error")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("utf-8-sig", "utf-8 with a byte-order mark"),
+        ("utf-16", "utf-16"),
+        ("utf-16-be", "utf-16-be"),
+        ("utf-32", "utf-32"),
+    ],
+)
+def test_other_encodings_are_read_and_written_anew(data, encoding, name):
+    data.content["categories"][0]["name"] = "Kätzchen 猫"
+    sound = check(data).content
+    data.encoding = encoding
+    for evaluation in (False, True):
+        found = check(data, evaluation=evaluation)
+        assert codes(found) == {"json-encoding": 1}
+        assert only(found, "json-encoding").detail == f"it is {name}"
+        assert found.report.changes_annotations
+        assert found.content == sound
+
+
+def test_a_system_that_reads_text_otherwise_gets_it_written_anew(data, monkeypatch):
+    monkeypatch.setattr(locale, "getpreferredencoding", lambda _: "cp1252")
+    assert codes(check(data)) == {}  # plain ASCII is the same to both
+    data.json.write_text(json.dumps(data.content | {"info": "Kätzchen"}, ensure_ascii=False))
+    found = checked("mine", data.json, data.images, Use())
+    assert codes(found) == {"json-encoding": 1}
+    assert "text is read here as cp1252" in found.report.text()
