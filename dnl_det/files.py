@@ -1,7 +1,7 @@
-"""Writing files so that a stop at any moment leaves the old one or the new one, and both whole."""
+"""Writing files: whole or not at all, and never over what a command was given to read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +36,36 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 "space or make the folder writable, then go on (a training: --resume)."
             ) from error
         raise
+
+
+def refuse_to_overwrite(
+    outputs: Iterable[str | os.PathLike[str]], inputs: Iterable[str | os.PathLike[str]]
+) -> None:
+    """Check, before any work, that no file to write is one that is read, by whatever name.
+
+    Args:
+        outputs: files that a command will write.
+        inputs: files that it reads; empty names and files that are not there are passed over.
+
+    Raises:
+        ValueError: names the file.
+    """
+    known = {_identity(path): path for path in inputs if path}
+    for output in outputs:
+        identity = _identity(output)
+        if identity and identity in known:
+            raise ValueError(
+                f"{output} would be overwritten, and it is an input, {known[identity]}: name "
+                "another folder or file for the output"
+            )
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def remove_partial(folder: str | os.PathLike[str]) -> None:

@@ -15,7 +15,16 @@ KNOWS = {
     "data": ABOVE_LAYERS | {"mmdet1", "files"},
     "evaluation": ABOVE_LAYERS | {"files"},
     "analysis": ABOVE_LAYERS,
-    "engine": {"config", "layers", "modeling", "checkpoint", "data", "evaluation", "analysis"},
+    "engine": {
+        "config",
+        "files",
+        "layers",
+        "modeling",
+        "checkpoint",
+        "data",
+        "evaluation",
+        "analysis",
+    },
     "cli": {
         "config",
         "files",

@@ -24,7 +24,8 @@ from torch import nn
 
 from ..analysis import STAGES, WARM_UP, benchmark_attention, benchmark_models, machine
 from ..checkpoint import Checkpointer
-from ..engine import Trainer, exit_on_bad_input, load_config
+from ..engine import Trainer, config_inputs, exit_on_bad_input, load_config
+from ..files import refuse_to_overwrite
 from ..layers import BACKENDS
 
 # Maps of L x S numbers that the plain backend has at once, at most.
@@ -59,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--models: two of the configs have the same name")
         for cfg, weights in zip(configs.values(), args.weights or [""] * len(configs), strict=True):
             cfg.MODEL.WEIGHTS = weights
+        if args.output:
+            inputs = [f for m in args.models for f in config_inputs(configs[Path(m).stem], m)]
+            outputs = [args.output / "benchmark.json", args.output / "growth.png"]
+            refuse_to_overwrite(outputs, [*inputs, *args.weights])
     if args.threads:
         torch.set_num_threads(args.threads)
     about = machine(args.device)

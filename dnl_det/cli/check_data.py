@@ -14,8 +14,10 @@ end early. What each code means: docs/DATA.md.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
 from ..data.check import Use, checked
@@ -23,8 +25,8 @@ from ..data.check_config import check_config
 from ..data.check_json import MAX_JSON_MB
 from ..data.findings import Report
 from ..data.own_data import use_own_data
-from ..engine import exit_on_bad_input, load_config
-from ..files import write_whole
+from ..engine import config_inputs, exit_on_bad_input, load_config
+from ..files import refuse_to_overwrite, write_whole
 from .inputs import add_opts_argument
 
 
@@ -89,8 +91,20 @@ def _check(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"--output: there is no folder {Path(args.output).parent}")
 
 
+def _protect(args: argparse.Namespace, folder: str | None, inputs: Sequence[str]) -> None:
+    """Refuse an ``--output`` that is read: a file of annotations or a config, or an image."""
+    if not args.output:
+        return
+    refuse_to_overwrite([args.output], inputs)
+    output = Path(args.output).resolve()
+    in_images = folder and output.is_relative_to(Path(folder).resolve())
+    if in_images and output.exists() and output.suffix.lower() != ".json":
+        raise ValueError(f"--output: {args.output} is a file in the folder of the images")
+
+
 def _reports(args: argparse.Namespace) -> list[Report]:
     if args.json:
+        _protect(args, args.images, [args.json])
         use = Use(
             evaluation=args.evaluation,
             max_json_mb=args.max_json_mb,
@@ -100,5 +114,9 @@ def _reports(args: argparse.Namespace) -> list[Report]:
         return [checked(Path(args.json).name, args.json, args.images, use).report]
     cfg = load_config(args.config_file, args.opts)
     use_own_data(cfg, will_be_checked=True)
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        known = MetadataCatalog.get(name)
+        _protect(args, known.get("image_root"), [known.get("json_file")])
+    _protect(args, None, config_inputs(cfg, args.config_file))
     found = check_config(cfg, thorough=not args.quick, progress=True)
     return [one.report for one in found]

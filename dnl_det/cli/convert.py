@@ -17,7 +17,7 @@ import torch
 
 from ..checkpoint import Conversion, convert
 from ..engine import exit_on_bad_input
-from ..files import write_whole
+from ..files import refuse_to_overwrite, write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert, write, and print what went where."""
     with exit_on_bad_input():
         _check_output(args.output, args.overwrite)
+        refuse_to_overwrite([args.output], [args.input])
         conversion = convert(args.input)
         with write_whole(args.output) as file:
             torch.save(conversion.checkpoint, file)

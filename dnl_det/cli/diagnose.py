@@ -32,8 +32,8 @@ from ..data.check import Use, check_dataset, raise_errors
 from ..data.images import build_mapper
 from ..data.own_data import use_own_data
 from ..data.repaired import use_repaired
-from ..engine import Trainer, exit_on_bad_input, fall_back_to_cpu, load_config
-from ..files import write_whole
+from ..engine import Trainer, config_inputs, exit_on_bad_input, fall_back_to_cpu, load_config
+from ..files import refuse_to_overwrite, write_whole
 from .inputs import add_opts_argument
 
 Means = dict[str, dict[str, Mean | None]]
@@ -93,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
         _check(args)
         cfg = load_config(args.config_file, args.opts)
         fall_back_to_cpu(cfg)
+        outputs = [Path(args.output, f"diagnose.{kind}") for kind in ("json", "png")]
+        inputs = [args.weights, *config_inputs(cfg, args.config_file)]
+        refuse_to_overwrite(outputs, inputs)
         name, images = _choose_images(cfg, args)
+        refuse_to_overwrite(outputs, [image["file_name"] for image in images])
         model = Trainer.build_model(cfg).eval()
         with record_attention(model):  # which has to have a block
             Checkpointer(model).load(args.weights)

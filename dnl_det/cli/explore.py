@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
@@ -23,8 +24,8 @@ from ..analysis import AttentionRecord, record_attention
 from ..analysis.explorer import GENERATOR, PAGE_BUDGET, block_names, explore_image
 from ..analysis.figure import AttentionFigure, default_points
 from ..engine import exit_on_bad_input
-from ..files import write_whole
-from .inputs import Inputs, add_input_arguments, read_inputs
+from ..files import refuse_to_overwrite, write_whole
+from .inputs import Inputs, add_input_arguments, files_read, read_inputs
 
 Point = tuple[float, float]
 
@@ -68,28 +69,30 @@ def run(args: argparse.Namespace) -> int:
         with record_attention(given.predictor.model):
             pass  # says so where there is no attention block
         blocks = _chosen_blocks(args, given)
+        pages, figure_files = _pages(args, given), _figure_files(args, blocks)
+        refuse_to_overwrite([*pages, *figure_files.values()], files_read(given.predictor.cfg, args))
         os.makedirs(args.output, exist_ok=True)
-        _refuse_foreign(_pages(args, given))
+        _refuse_foreign(pages)
 
     figures = {name: AttentionFigure(name) for name in blocks}
-    for index in tqdm(range(len(given.images))):
+    for index in tqdm(range(len(given.files))):
+        with exit_on_bad_input():
+            image = given.image(index)
         with record_attention(given.predictor.model) as record:
-            instances = given.predictor(given.images[index]).get("instances")
+            instances = given.predictor(image).get("instances")
+        image = image[:, :, ::-1]  # RGB
         if args.format != "png":
-            page = _page(args, given, index, record, instances, blocks)
+            page = _page(args, given, index, image, record, instances, blocks)
             with write_whole(Path(args.output, f"{given.names[index]}.html")) as file:
                 file.write(page.encode())
         if args.format != "html":
-            image = given.images[index][:, :, ::-1]
             points = args.points or default_points(instances, image.shape[:2])
             for name, figure in figures.items():
                 figure.add(image, record[blocks[name]], record.frames[0], points)
-    written = list(_pages(args, given))
-    if args.format != "html":
-        for name, figure in figures.items():
-            written.append(Path(args.output, f"attention_{name}.png"))
-            with write_whole(written[-1]) as file:
-                file.write(figure.png())
+    for name, path in figure_files.items():
+        with write_whole(path) as file:
+            file.write(figures[name].png())
+    written = [*pages, *figure_files.values()]
     print("\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written))
     return 0
 
@@ -108,8 +111,7 @@ def _check(args: argparse.Namespace, given: Inputs) -> None:
     if not 0 <= args.threshold <= 1:
         raise ValueError(f"--threshold: {args.threshold} must be between 0 and 1")
     for x, y in args.points or ():
-        for file, image in zip(given.files, given.images, strict=True):
-            height, width = image.shape[:2]
+        for file, (height, width) in zip(given.files, given.sizes, strict=True):
             if not (0 <= x < width and 0 <= y < height):
                 raise ValueError(
                     f"--points: {x:g},{y:g} is outside of {file}, which is {width} x {height} "
@@ -132,6 +134,12 @@ def _pages(args: argparse.Namespace, given: Inputs) -> Sequence[Path]:
     return [] if args.format == "png" else [Path(args.output, f"{n}.html") for n in given.names]
 
 
+def _figure_files(args: argparse.Namespace, blocks: Mapping[str, str]) -> dict[str, Path]:
+    if args.format == "html":
+        return {}
+    return {name: Path(args.output, f"attention_{name}.png") for name in blocks}
+
+
 def _refuse_foreign(files: Sequence[Path]) -> None:
     for file in files:
         if file.exists() and GENERATOR not in file.read_text(errors="replace")[:2000]:
@@ -145,13 +153,14 @@ def _page(
     args: argparse.Namespace,
     given: Inputs,
     index: int,
+    image: np.ndarray,
     record: AttentionRecord,
     instances: Any,
     blocks: Mapping[str, str],
 ) -> str:
     return explore_image(
         record,
-        given.images[index][:, :, ::-1],
+        image,
         instances,
         given.metadata.thing_classes,
         blocks=blocks,

@@ -10,9 +10,10 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
+from ..data.check_config import class_count
 from ..data.images import read_image
 from ..data.own_data import set_classes, use_own_data
-from ..engine import Predictor, fall_back_to_cpu, load_config
+from ..engine import Predictor, config_inputs, fall_back_to_cpu, load_config
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,19 @@ class Inputs:
         predictor: the detector with its weights.
         metadata: for ``thing_classes``, see :func:`class_metadata`.
         files: of the images, as they were given.
-        images: BGR uint8 ``(H, W, 3)``.
+        sizes: of the images, height and width in pixels.
         names: one of its own for each image, the file's without its ending.
     """
 
     predictor: Predictor
     metadata: Metadata
     files: Sequence[str]
-    images: Sequence[np.ndarray]
+    sizes: Sequence[tuple[int, int]]
     names: Sequence[str]
+
+    def image(self, index: int) -> np.ndarray:
+        """An image, BGR uint8 ``(H, W, 3)``, read anew: only those in use are in memory."""
+        return _read(self.predictor.cfg, self.files[index])
 
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +55,11 @@ def add_opts_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def files_read(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
+    """All that a command with :func:`add_input_arguments` reads, for ``refuse_to_overwrite``."""
+    return [*args.images, args.weights, *config_inputs(cfg, args.config_file)]
+
+
 def read_inputs(args: argparse.Namespace) -> Inputs:
     """Read and check all that :func:`add_input_arguments` asks for.
 
@@ -57,11 +67,11 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         ValueError, KeyError, OSError: what is wrong with the config, an image or the weights.
     """
     cfg = load_config(args.config_file, args.opts)
-    images = [_read(cfg, file) for file in args.images]
+    sizes = [_read(cfg, file).shape[:2] for file in args.images]
     cfg.MODEL.WEIGHTS = args.weights
     fall_back_to_cpu(cfg)
     metadata = class_metadata(cfg)
-    return Inputs(Predictor(cfg), metadata, args.images, images, unique_stems(args.images))
+    return Inputs(Predictor(cfg), metadata, args.images, sizes, unique_stems(args.images))
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
@@ -72,17 +82,20 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         metadata = MetadataCatalog.get(names[0])
         if not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
             set_classes(names[0], cfg.DATASETS.MAX_JSON_MB)
-        return metadata
+        known = len(metadata.thing_classes)
+        if class_count(cfg) in (None, known):
+            return metadata
+        why = f"The model has {class_count(cfg)} classes and {names[0]}, the config's data, {known}"
     except (FileNotFoundError, IndexError):
-        count = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        logging.getLogger(__name__).warning(
-            "The data this model was trained on are not here, so its classes are named class_1 "
-            f"to class_{count}."
-        )
-        metadata = Metadata(name="unnamed")
-        metadata.thing_classes = [f"class_{k + 1}" for k in range(count)]
-        metadata.thing_dataset_id_to_contiguous_id = {k + 1: k for k in range(count)}
-        return metadata
+        why = "The data this model was trained on are not here"
+    count = class_count(cfg) or cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    logging.getLogger(__name__).warning(
+        f"{why}, so its classes are named class_1 to class_{count}."
+    )
+    metadata = Metadata(name="unnamed")
+    metadata.thing_classes = [f"class_{k + 1}" for k in range(count)]
+    metadata.thing_dataset_id_to_contiguous_id = {k + 1: k for k in range(count)}
+    return metadata
 
 
 def unique_stems(files: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ results (bbox is x, y, width, height in pixels; segmentation is RLE), and the fi
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from tqdm import tqdm
 
 from ..engine import exit_on_bad_input
 from ..evaluation.pictures import draw_detections
-from .inputs import add_input_arguments, read_inputs
+from ..files import refuse_to_overwrite, write_whole
+from .inputs import Inputs, add_input_arguments, files_read, read_inputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,20 +41,29 @@ def run(args: argparse.Namespace) -> int:
     setup_logger(name="dnl_det")
     with exit_on_bad_input():
         given = read_inputs(args)
-        os.makedirs(args.output, exist_ok=True)
+        json_file = Path(args.output, "detections.json")
+        pictures = [Path(args.output, f"{name}.png") for name in given.names]
+        refuse_to_overwrite([json_file, *pictures], files_read(given.predictor.cfg, args))
+        json_file.parent.mkdir(parents=True, exist_ok=True)
 
     results: list[dict[str, Any]] = []
-    for index, image in enumerate(tqdm(given.images)):
-        instances = given.predictor(image)["instances"].to("cpu")
-        picture = draw_detections(image, instances, given.metadata, args.threshold)
-        Image.fromarray(picture).save(Path(args.output, f"{given.names[index]}.png"))
-        results += _coco_results(instances, index + 1, given.files[index], given.metadata)
-    json_file = Path(args.output, "detections.json")
-    json_file.write_text(json.dumps(results))
-    print(
-        f"{len(results)} detections in {len(given.images)} images: {json_file}; pictures beside it."
-    )
+    for index, picture in enumerate(tqdm(pictures)):
+        results += _detect(given, index, picture, args.threshold)
+    with exit_on_bad_input(), write_whole(json_file) as file:
+        file.write(json.dumps(results).encode())
+    print(f"{len(results)} detections in {len(pictures)} images: {json_file}; pictures beside it.")
     return 0
+
+
+def _detect(given: Inputs, index: int, picture: Path, threshold: float) -> list[Any]:
+    """Draw the detections of one image into a file, and give them as COCO results."""
+    with exit_on_bad_input():
+        image = given.image(index)
+    instances = given.predictor(image)["instances"].to("cpu")
+    drawn = draw_detections(image, instances, given.metadata, threshold)
+    with exit_on_bad_input(), write_whole(picture) as file:
+        Image.fromarray(drawn).save(file, "PNG")
+    return _coco_results(instances, index + 1, given.files[index], given.metadata)
 
 
 def _coco_results(instances: Any, image_id: int, file: str, metadata: Metadata) -> list[Any]:

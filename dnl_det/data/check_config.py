@@ -58,6 +58,17 @@ def check_config(
     return found
 
 
+def class_count(cfg: CfgNode) -> int | None:
+    """How many classes of things a config's model has; None where no key is known to say it."""
+    key = _CLASSES.get(cfg.MODEL.META_ARCHITECTURE)
+    if not key:
+        return None
+    value: Any = cfg
+    for part in key.split("."):
+        value = value[part]
+    return int(value)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a check of the data of a run came to.
@@ -133,13 +144,9 @@ def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str
 
 
 def _check_classes(cfg: CfgNode, found: Checked) -> None:
-    key = _CLASSES.get(cfg.MODEL.META_ARCHITECTURE)
-    if not key or not found.categories:
-        return
-    wanted: Any = cfg
-    for part in key.split("."):
-        wanted = wanted[part]
-    if wanted != len(found.categories):
+    wanted = class_count(cfg)
+    if wanted is not None and found.categories and wanted != len(found.categories):
+        key = _CLASSES[cfg.MODEL.META_ARCHITECTURE]
         text = f"{found.report.categories} categories, and {key} is {wanted}"
         found.report.add("class-count", text)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from ..files import write_whole
+from ..files import refuse_to_overwrite, write_whole
 from .check import Checked
 
 _SEPARATORS = (",", ":")
@@ -34,6 +34,9 @@ def write_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | Non
 
     Returns:
         The file, or None where nothing had to be changed.
+
+    Raises:
+        ValueError: that file is the data set's own.
     """
     name = found.report.name
     if (
@@ -42,6 +45,7 @@ def write_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | Non
     ):
         return None
     file = Path(folder) / f"{name}.json"
+    refuse_to_overwrite([file], [MetadataCatalog.get(name).json_file])
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(file) as stream:
         stream.write(json.dumps(found.content, separators=_SEPARATORS).encode())

@@ -9,6 +9,7 @@ from .command_line import (
     load_config,
     setup,
 )
+from .kept_inputs import config_inputs
 from .launch import check_processes, launch
 from .optimizer import build_optimizer
 from .predictor import Predictor
@@ -22,6 +23,7 @@ __all__ = [
     "argument_parser",
     "build_optimizer",
     "check_processes",
+    "config_inputs",
     "drop_expectations_unless_trained",
     "exit_on_bad_input",
     "exit_on_signal",

@@ -19,6 +19,7 @@ from ..data.check_config import prepare_data
 from ..data.own_data import use_own_data
 from ..modeling import BLOCK_KEYS, check_dnl_config, check_test_augmentation
 from .config_files import merge_file, merge_overrides
+from .kept_inputs import config_file_kept, protect_inputs
 from .optimizer import check_solver
 
 _EPILOG = """
@@ -147,6 +148,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         ) from error
     fall_back_to_cpu(cfg)
     own_data = use_own_data(cfg, will_be_checked=True)
+    protect_inputs(cfg, args)
     sizes = prepare_data(cfg, not args.eval_only, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     given = _overrides(args)[::2]
     _respect_given_schedule(cfg, given)
@@ -157,7 +159,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if not args.eval_only and cfg.SOLVER.REFERENCE_WORLD_SIZE not in (0, comm.get_world_size()):
         _drop_expectations(cfg, "another number of processes trains with another batch")
     cfg.freeze()
-    default_setup(cfg, args)
+    with config_file_kept(cfg, args.config_file):
+        default_setup(cfg, args)
     return cfg
 
 

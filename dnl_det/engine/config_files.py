@@ -61,6 +61,11 @@ def merge_file(cfg: CfgNode, file: str) -> None:
         raise ValueError(f"{file} is no config: {_short(str(refused))}") from refused
 
 
+def files_of(file: str) -> list[str]:
+    """A config file that can be read, and before it those that its ``_BASE_`` names."""
+    return [name for name, _ in _read(file, ())]
+
+
 def _of_version(cfg: CfgNode, contents: Sequence[tuple[str, dict[Any, Any]]]) -> CfgNode:
     """A copy of ``cfg``, with the keys of that version of detectron2 that the files are of."""
     version = cfg.VERSION

@@ -1,6 +1,9 @@
 """``python -m dnl_det predict``: pictures, a COCO JSON, and what it refuses."""
 
+import gc
 import json
+import os
+import weakref
 
 import pytest
 import torch
@@ -9,8 +12,11 @@ from detectron2.modeling import build_model
 from PIL import Image
 from pycocotools import mask as mask_util
 
+from dnl_det import add_dnl_config
 from dnl_det.__main__ import main
 from dnl_det.checkpoint import Checkpointer
+from dnl_det.cli.inputs import class_metadata, unique_stems
+from dnl_det.data.images import read_image
 from dnl_det.engine import load_config
 
 
@@ -59,6 +65,35 @@ def test_pictures_and_coco_results(root, shapes, weights, tiny, tmp_path):
         assert y + h <= height + 1e-3
 
 
+def test_no_photo_is_written_over(root, shapes, weights, tiny, tmp_path):
+    photo, link = tmp_path / "photo.png", tmp_path / "other" / "photo.png"
+    Image.open(min((shapes / "val").iterdir())).save(photo)
+    before = photo.read_bytes()
+    link.parent.mkdir()
+    os.link(photo, link)
+    for output in (tmp_path, link.parent):
+        with pytest.raises(SystemExit, match=r"^error: .*photo.png would be overwritten"):
+            predict(root, weights, tiny, [photo], output)
+        assert not (output / "detections.json").exists()
+    assert photo.read_bytes() == before
+
+
+def test_one_image_at_a_time_is_in_memory(root, shapes, weights, tiny, tmp_path, monkeypatch):
+    alive, most = [], []
+
+    def read(*args):
+        gc.collect()
+        most.append(sum(image() is not None for image in alive))
+        image = read_image(*args)
+        alive.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr("dnl_det.cli.inputs.read_image", read)
+    predict(root, weights, tiny, sorted((shapes / "val").iterdir())[:4], tmp_path / "out")
+    assert len(most) >= 4
+    assert max(most) == 0, "images before the one that is read"
+
+
 def test_images_of_one_name_do_not_overwrite_each_other(root, shapes, weights, tiny, tmp_path):
     image = min((shapes / "val").iterdir())
     copies = [tmp_path / folder / "same.bmp" for folder in "ab"]
@@ -86,23 +121,32 @@ def test_a_bad_image_is_named_and_nothing_written(root, weights, tiny, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_without_the_data_classes_have_numbers(tmp_path, caplog):
-    from dnl_det.cli.inputs import class_metadata
-
+@pytest.mark.parametrize(
+    ("kind", "group"), [("GeneralizedRCNN", "ROI_HEADS"), ("RetinaNet", "RETINANET")]
+)
+def test_without_the_data_classes_have_numbers(tmp_path, caplog, kind, group):
     cfg = get_cfg()
     cfg.DATASETS.TEST = ()
-    from dnl_det import add_dnl_config
-
     add_dnl_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = kind
     cfg.DATASETS.VAL_JSON = str(tmp_path / "gone.json")
     cfg.DATASETS.VAL_IMAGES = str(tmp_path)
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL[group].NUM_CLASSES = 2
     assert class_metadata(cfg).thing_classes == ["class_1", "class_2"]
     assert "its classes are named class_1 to class_2" in caplog.text
 
 
-def test_no_two_names_are_the_same():
-    from dnl_det.cli.inputs import unique_stems
+def test_names_of_other_data_than_the_model_s_are_not_taken(caplog):
+    cfg = get_cfg()
+    add_dnl_config(cfg)
+    cfg.DATASETS.TEST = ("coco_2017_val",)
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    assert class_metadata(cfg).thing_classes[0] == "person"
+    cfg.MODEL.RETINANET.NUM_CLASSES = 3
+    assert class_metadata(cfg).thing_classes == ["class_1", "class_2", "class_3"]
+    assert "has 3 classes and coco_2017_val, the config's data, 80" in caplog.text
 
+
+def test_no_two_names_are_the_same():
     assert unique_stems(["a/x.jpg", "b/x.jpg", "b/y.jpg"]) == ["x_1", "x_2", "y"]
     assert unique_stems(["a/x.jpg", "b/x.jpg", "x_1.jpg"]) == ["x_1_", "x_2", "x_1"]
