@@ -100,12 +100,14 @@ class Checkpointer(DetectionCheckpointer):
         tag, tagged, since = folder / "last_checkpoint", "", float("-inf")
         with suppress(OSError):
             tagged, since = tag.read_text().strip(), tag.stat().st_mtime
+        last = _iteration(folder / tagged) if tagged else -1.0
 
         def rank(file: Path) -> tuple[bool, bool, float]:
-            (number,) = _OF_TRAINING.fullmatch(file.name).groups()  # type: ignore[union-attr]
-            # Stopped after it was written and before it was tagged.
-            newer = file.stat().st_mtime > since
-            return newer, file.name == tagged, float("inf" if number == "final" else number)
+            iteration = _iteration(file)
+            # Stopped after it was written and before it was tagged. In a folder that was copied,
+            # the times alone say nothing.
+            newer = iteration > last and file.stat().st_mtime > since
+            return newer, file.name == tagged, iteration
 
         files = {file for file in folder.iterdir() if _OF_TRAINING.fullmatch(file.name)}
         first = [folder / tagged] if tagged and folder / tagged not in files else []
@@ -228,6 +230,17 @@ def _from_model_zoo(content: dict[str, Any]) -> dict[str, Any]:
     model = content.get("blobs", content)
     model = {key: value for key, value in model.items() if not key.endswith("_momentum")}
     return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def _iteration(file: Path) -> float:
+    """The iteration that a training's checkpoint was made after; infinite if it cannot be told."""
+    match = _OF_TRAINING.fullmatch(file.name)
+    if match and match[1] != "final":
+        return int(match[1])
+    # A training that was continued has a final one of before.
+    with suppress(ValueError, OSError):
+        return int(read_checkpoint(file)["iteration"])
+    return float("inf")
 
 
 def _block(key: str) -> re.Match[str] | None:

@@ -131,6 +131,28 @@ def test_the_tag_decides_unless_a_newer_one_was_not_tagged_any_more(tmp_path):
     assert _resume(tmp_path)[0]["iteration"] == 1
 
 
+@pytest.mark.parametrize("tagged", ["model_0001499", "model_final"])
+@pytest.mark.parametrize("copied_last", ["model_0000499", "model_0000999", "model_final", None])
+def test_a_folder_copied_without_its_times_goes_on_from_the_same(tmp_path, tagged, copied_last):
+    # A training of 1,000 iterations, continued to 1,500 and there tagged or ended.
+    iterations = {
+        "model_0000249": 249,
+        "model_0000499": 499,
+        "model_0000999": 999,
+        "model_final": 999,
+    }
+    iterations[tagged] = 1499
+    for name, iteration in iterations.items():
+        Checkpointer(_model(), str(tmp_path)).save(name, iteration=iteration)
+    now = time.time()
+    for file in tmp_path.iterdir():
+        seconds = 20 if file.stem in (copied_last, "model_0000249") else 0
+        os.utime(file, (now + seconds, now + seconds))
+    assert _resume(tmp_path)[0]["iteration"] == 1499
+    (tmp_path / f"{tagged}.pth").write_bytes(b"PK\3\4")
+    assert _resume(tmp_path)[0]["iteration"] == 999
+
+
 def test_one_that_would_run_code_is_not_passed_over(tmp_path):
     _save(tmp_path, "model_0000009")
     torch.save({"model": {"weight": random.Random()}}, tmp_path / "model_0000019.pth")
