@@ -19,6 +19,32 @@ from ..mmdet1 import InclusiveResize, MMDet1RCNN
 from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
 IMAGE_LIBRARIES = ("pillow", "opencv")
+# By INPUT.FORMAT; L is grey.
+CHANNELS = {"BGR": 3, "RGB": 3, "YUV-BT.601": 3, "L": 1}
+
+
+def check_image_keys(cfg: CfgNode) -> None:
+    """Check that images have the channels that the model subtracts a mean from.
+
+    Raises:
+        ValueError: an ``INPUT.FORMAT`` that ``INPUT.IMAGE_LIBRARY`` does not give, or another
+            number of channels than ``MODEL.PIXEL_MEAN`` and ``PIXEL_STD`` have.
+    """
+    form = cfg.INPUT.FORMAT
+    if _uses_opencv(cfg) and form not in ("BGR", "RGB"):
+        raise ValueError(
+            f"INPUT.FORMAT: {form!r} must be BGR or RGB with INPUT.IMAGE_LIBRARY opencv; others "
+            "need INPUT.IMAGE_LIBRARY: pillow"
+        )
+    if form not in CHANNELS:
+        raise ValueError(f"INPUT.FORMAT: {form!r} is not one of {', '.join(CHANNELS)}")
+    channels = CHANNELS[form]
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        if len(numbers := cfg.MODEL[key]) != channels:
+            raise ValueError(
+                f"MODEL.{key}: {numbers} must have {channels} "
+                f"number{'s' * (channels > 1)}, one for each channel of INPUT.FORMAT {form}"
+            )
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
@@ -117,8 +143,8 @@ class FileMapper(DatasetMapper):
         augmented = T.AugInput(image, sem_seg=stuff)
         transforms = self.augmentations(augmented)
         shape = augmented.image.shape[:2]
-        channels_first = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        sample["image"] = torch.from_numpy(channels_first)  # (3, H, W)
+        channels_first = np.array(augmented.image.transpose(2, 0, 1), order="C")
+        sample["image"] = torch.from_numpy(channels_first)  # (C, H, W)
         if augmented.sem_seg is not None:
             sample["sem_seg"] = torch.from_numpy(augmented.sem_seg.astype(np.int64))  # (H, W)
         if self.proposal_topk is not None:

@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..config import add_dnl_config
 from ..data.check_config import prepare_data
+from ..data.images import check_image_keys
 from ..data.own_data import use_own_data
 from ..modeling import BLOCK_KEYS, check_dnl_config, check_test_augmentation
 from .config_files import merge_file, merge_overrides
@@ -84,6 +85,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     merge_overrides(cfg, overrides)
     check_dnl_config(cfg)
     check_solver(cfg)
+    check_image_keys(cfg)
     if cfg.TEST.AUG.ENABLED:
         check_test_augmentation(cfg)
     _warn_of_unused_keys(cfg)

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -87,8 +88,11 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
         overrides: values as text, as in a command line, or as they are.
 
     Raises:
-        ValueError: not pairs, an unknown key, or a value of another type.
+        ValueError: not pairs, an option among them, an unknown key, or a value of another type.
     """
+    for word in overrides:
+        if re.match("--[a-z]", str(word)):
+            raise ValueError(f"{word} comes too late: options go before the first KEY VALUE")
     if len(overrides) % 2:
         raise ValueError(f"config overrides must be pairs KEY VALUE, and {overrides} are not")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):

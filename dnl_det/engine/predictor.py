@@ -1,7 +1,12 @@
 """A model with its weights, ready for single images."""
 
+from typing import Any
+
+import numpy as np
 from detectron2.config import CfgNode
+from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.engine import DefaultPredictor
+from PIL import Image
 
 from ..checkpoint import Checkpointer
 from ..data.images import build_test_resize
@@ -27,4 +32,11 @@ class Predictor(DefaultPredictor):
         self.model = Trainer.build_model(cfg).eval()
         Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
         self.aug = build_test_resize(cfg)
-        self.input_format = cfg.INPUT.FORMAT
+        self.input_format = "BGR"  # see __call__
+
+    def __call__(self, original_image: np.ndarray) -> Any:
+        """The model's output for a BGR image, in whatever ``INPUT.FORMAT`` the model learnt."""
+        if (wanted := self.cfg.INPUT.FORMAT) != "BGR":
+            rgb = Image.fromarray(original_image[:, :, ::-1])
+            original_image = convert_PIL_to_numpy(rgb, wanted)
+        return super().__call__(original_image)

@@ -32,6 +32,8 @@ from .stopping import StopOnSignal
 _NORMALIZER = "loss_normalizer"
 # How torch words that a process of the loader has died.
 _KILLED_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by|exited unexpectedly)")
+# How torch words that a batch norm has no variance to divide by.
+_ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 class Trainer(DefaultTrainer):
@@ -125,8 +127,8 @@ class Trainer(DefaultTrainer):
     def run_step(self) -> None:
         """One step, or the end of the program where the numbers are not finite any more.
 
-        Also where an image cannot be read, or a process that reads them was killed; a single
-        process saves what it has learnt before.
+        Also where an image cannot be read or is too small for a batch norm, or a process that
+        reads them was killed; a single process saves what it has learnt before.
         """
         try:
             super().run_step()
@@ -135,6 +137,15 @@ class Trainer(DefaultTrainer):
             self._end(
                 f"error: training stopped at an image that changed since the start: {error}. "
                 f"Correct or remove it; python -m dnl_det check-data finds others. {self._keep()}"
+            )
+        except ValueError as error:
+            if not str(error).startswith(_ONE_VALUE):
+                raise
+            self._end(
+                "error: training stopped: an image is too small for a batch norm, which gets one "
+                "value a channel. Raise INPUT.MIN_SIZE_TRAIN or SOLVER.IMS_PER_BATCH "
+                f"({self.cfg.SOLVER.IMS_PER_BATCH}), or set MODEL.RESNETS.NORM FrozenBN. "
+                f"{self._keep()}"
             )
         except RuntimeError as error:
             if not _KILLED_WORKER.match(str(error)):

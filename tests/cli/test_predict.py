@@ -5,6 +5,7 @@ import json
 import os
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -17,7 +18,7 @@ from dnl_det.__main__ import main
 from dnl_det.checkpoint import Checkpointer
 from dnl_det.cli.inputs import class_metadata, unique_stems
 from dnl_det.data.images import read_image
-from dnl_det.engine import load_config
+from dnl_det.engine import Predictor, load_config
 
 
 @pytest.fixture
@@ -63,6 +64,21 @@ def test_pictures_and_coco_results(root, shapes, weights, tiny, tmp_path):
         assert min(x, y, w, h) >= 0
         assert x + w <= width + 1e-3
         assert y + h <= height + 1e-3
+
+
+def test_a_model_of_grey_images_is_given_grey_ones(root, shapes, tiny, tmp_path):
+    grey = ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", "[100.0]", "MODEL.PIXEL_STD", "[50.0]"]
+    cfg = load_config(str(root / "configs/Shapes/gc.yaml"), [*tiny, *grey])
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    predictor = Predictor(cfg)
+    seen = []
+    predictor.model.backbone.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    pixels = np.full((64, 64, 3), (30, 20, 10), dtype=np.uint8)  # BGR
+    assert predictor(pixels)["instances"].image_size == (64, 64)
+    luminance = round(0.299 * 10 + 0.587 * 20 + 0.114 * 30)
+    assert seen[0].shape[1] == 1
+    assert seen[0][0, 0, 0, 0].item() == pytest.approx((luminance - 100) / 50)
 
 
 def test_no_photo_is_written_over(root, shapes, weights, tiny, tmp_path):

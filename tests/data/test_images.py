@@ -13,7 +13,12 @@ from torch._utils import ExceptionWrapper
 
 from dnl_det import add_dnl_config
 from dnl_det.data import OpenCVMapper, UnreadableImageError, build_mapper
-from dnl_det.data.images import OpenCVResizeTransform, build_test_resize, read_image
+from dnl_det.data.images import (
+    OpenCVResizeTransform,
+    build_test_resize,
+    check_image_keys,
+    read_image,
+)
 
 
 @pytest.fixture
@@ -207,3 +212,44 @@ def test_another_size_than_annotated_is_named(cfg, photo):
     record = {**sample(photo), "height": 91}
     with pytest.raises(UnreadableImageError, match=r"photo\.jpg, got \(130, 90\)"):
         build_mapper(cfg, is_train=False)(record)
+
+
+@pytest.mark.parametrize(
+    ("library", "form", "mean", "deviation", "message"),
+    [
+        ("pillow", "RGB", 4, 4, "MODEL.PIXEL_MEAN: .* must have 3 numbers, one for each channel"),
+        ("opencv", "BGR", 3, 1, "MODEL.PIXEL_STD: .* must have 3 numbers"),
+        ("pillow", "L", 3, 3, "MODEL.PIXEL_MEAN: .* must have 1 number, .* INPUT.FORMAT L"),
+        ("opencv", "L", 1, 1, "INPUT.FORMAT: 'L' must be BGR or RGB with .* opencv"),
+        ("pillow", "RGBA", 4, 4, "INPUT.FORMAT: 'RGBA' is not one of BGR, RGB, YUV-BT.601, L"),
+    ],
+)
+def test_channels_that_do_not_fit_the_mean_are_named(library, form, mean, deviation, message):
+    with pytest.raises(ValueError, match=message):
+        check_image_keys(channel_config(library, form, mean, deviation))
+
+
+@pytest.mark.parametrize(
+    ("library", "form", "channels"),
+    [("pillow", "L", 1), ("pillow", "YUV-BT.601", 3), ("opencv", "RGB", 3)],
+)
+def test_images_of_other_channels(library, form, channels, tmp_path):
+    cfg = channel_config(library, form, channels, channels)
+    check_image_keys(cfg)
+    Image.new("RGB", (20, 10), (10, 20, 30)).save(tmp_path / "1.png")
+    sample = {"file_name": str(tmp_path / "1.png"), "width": 20, "height": 10}
+    image = build_mapper(cfg, is_train=True)({**sample, "annotations": []})["image"]
+    assert image.shape == (channels, 8, 16)
+    luminance = 0.299 * 10 + 0.587 * 20 + 0.114 * 30
+    first = {"RGB": 10, "L": round(luminance), "YUV-BT.601": luminance / 255}[form]
+    assert image[0, 0, 0].item() == pytest.approx(first, abs=1e-3)
+
+
+def channel_config(library, form, mean, deviation):
+    cfg = get_cfg()
+    add_dnl_config(cfg)
+    cfg.INPUT.IMAGE_LIBRARY, cfg.INPUT.FORMAT = library, form
+    cfg.INPUT.MIN_SIZE_TRAIN = (8,)
+    cfg.INPUT.RANDOM_FLIP = "none"
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [100.0] * mean, [50.0] * deviation
+    return cfg

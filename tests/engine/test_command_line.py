@@ -129,3 +129,9 @@ def test_bad_input_ends_the_program_with_its_message_alone():
         raise KeyError("Non-existent config key: X")
     with pytest.raises(ZeroDivisionError), exit_on_bad_input():
         1 / 0  # noqa: B018
+
+
+def test_another_number_of_channels_is_an_error_before_the_start(root):
+    four = ["MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0, 4.0]"]
+    with pytest.raises(ValueError, match="MODEL.PIXEL_MEAN: .* must have 3 numbers"):
+        load_config(str(root / PAPER), four)

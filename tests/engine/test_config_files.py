@@ -171,6 +171,11 @@ def test_what_yaml_and_detectron2_know_is_loaded_as_ever(cfg, tmp_path):
         (["SEED", "1" + "+1" * 20_000], r"SEED: '1(\+1){99}.*\.\.\. must be a whole number"),
         (["SEED", "{[]: 1}"], "SEED: '{\\[\\]: 1}' must be a whole number"),
         (["MODEL.DEVICE", "None"], "MODEL.DEVICE: 'None' must be a text"),
+        (
+            ["SEED", "1", "--num-gpus", "2"],
+            "--num-gpus comes too late: options go before the first",
+        ),
+        (["SEED", "1", "--resume"], "--resume comes too late"),
         (["SEED"], r"must be pairs KEY VALUE, and \['SEED'\] are not"),
     ],
 )

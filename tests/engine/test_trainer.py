@@ -89,3 +89,10 @@ def test_test_time_augmentation_reports_beside_the_plain_results(root, shapes, t
     cfg = shapes_config(root, tiny, tmp_path, *augmentation)
     results = Trainer.test_with_tta(cfg, Trainer.build_model(cfg).eval())
     assert set(results) == {"bbox_TTA", "segm_TTA"}
+
+
+def test_an_image_too_small_for_a_batch_norm_ends_it_in_so_many_words(root, shapes, tiny, tmp_path):
+    small = ["INPUT.MIN_SIZE_TRAIN", "(32,)", "MODEL.RESNETS.NORM", "BN"]
+    cfg = shapes_config(root, tiny, tmp_path, *small, "SOLVER.IMS_PER_BATCH", "1")
+    with pytest.raises(SystemExit, match="too small for a batch norm.* INPUT.MIN_SIZE_TRAIN or"):
+        Trainer(cfg).train()
