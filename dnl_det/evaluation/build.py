@@ -41,7 +41,8 @@ def build_evaluator(
     own C++ where that is built): the same numbers, sooner or later.
 
     Args:
-        cfg: for ``OUTPUT_DIR``, ``MODEL.MASK_ON`` and ``MODEL.KEYPOINT_ON``.
+        cfg: for ``OUTPUT_DIR``, ``TEST.DETECTIONS_PER_IMAGE``, ``MODEL.MASK_ON`` and
+            ``MODEL.KEYPOINT_ON``.
         dataset_name: a registered data set.
         output_folder: where results are written; ``OUTPUT_DIR/inference`` if None.
 
@@ -55,7 +56,7 @@ def build_evaluator(
 
     evaluators: list[DatasetEvaluator] = []
     if kind in ("coco", "coco_panoptic_seg"):
-        evaluators.append(_coco_evaluator(dataset_name, _tasks(cfg), folder))
+        evaluators.append(_coco_evaluator(cfg, dataset_name, folder))
     if kind in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(
             SemSegEvaluator(dataset_name, output_dir=folder, sem_seg_loading_fn=_read_labels)
@@ -70,11 +71,14 @@ def build_evaluator(
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
-def _coco_evaluator(dataset_name: str, tasks: tuple[str, ...], folder: str) -> CheckedCOCOEvaluator:
+def _coco_evaluator(cfg: CfgNode, dataset_name: str, folder: str) -> CheckedCOCOEvaluator:
     """The faster one where its package is installed; keypoints it has not."""
+    tasks = _tasks(cfg)
+    kind: type[CheckedCOCOEvaluator] = CheckedCOCOEvaluator
     if set(tasks) <= set(TASKS) and importlib.util.find_spec("faster_coco_eval"):
-        return FasterCOCOEvaluator(dataset_name, tasks, output_dir=folder)
-    return CheckedCOCOEvaluator(dataset_name, tasks, output_dir=folder)
+        kind = FasterCOCOEvaluator
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    return kind(dataset_name, tasks, output_dir=folder, detections_per_image=limit)
 
 
 def _read_labels(file_name: str, dtype: Any) -> np.ndarray:

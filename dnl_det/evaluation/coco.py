@@ -9,10 +9,12 @@ from typing import Any
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
 from detectron2.structures import Instances
+from detectron2.utils.logger import create_small_table
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..files import write_whole
+from .limit import COCO_LIMIT, COCO_LIMITS, take_beyond_coco
 
 # The key of a prediction, beside detectron2's "image_id" and "instances".
 _NOT_FINITE = "not_finite"
@@ -25,6 +27,8 @@ class CheckedCOCOEvaluator(COCOEvaluator):
 
     - Without any detection AP is 0, as COCO defines it, and not NaN.
     - Detections whose box or score is not finite are left out and counted in a warning.
+    - Where a model gives more than 100 detections of an image, there is AP of all of them too, such
+      as ``AP@300``; COCO's, and so ``AP``, is of the best 100 of each class.
     - Without annotations there is no AP, with a warning that says so.
     - ``coco_instances_results.json`` is written whole or not at all. detectron2 also pickles the
       same detections, in more time than all the rest takes: this one does not.
@@ -34,6 +38,7 @@ class CheckedCOCOEvaluator(COCOEvaluator):
         tasks: any of ``bbox``, ``segm``, ``keypoints``.
         distributed: collect detections from all processes.
         output_dir: where ``coco_instances_results.json`` is written; nowhere if None.
+        detections_per_image: how many a model gives at most.
         kwargs: see ``COCOEvaluator``.
     """
 
@@ -43,11 +48,14 @@ class CheckedCOCOEvaluator(COCOEvaluator):
         tasks: tuple[str, ...],
         distributed: bool = True,
         output_dir: str | None = None,
+        detections_per_image: int = COCO_LIMIT,
         **kwargs: Any,
     ):
         super().__init__(dataset_name, tasks, distributed, output_dir=output_dir, **kwargs)
         self._dataset_name = dataset_name
         self._folder, self._output_dir = output_dir, None
+        if detections_per_image > COCO_LIMIT:
+            self._max_dets_per_image = [*COCO_LIMITS, detections_per_image]
         # An empty list is no better than none: there would be nothing to find.
         self._do_evaluation = bool(self._coco_api.dataset.get("annotations"))
 
@@ -85,12 +93,19 @@ class CheckedCOCOEvaluator(COCOEvaluator):
             )
         for task in sorted(self._tasks):
             if results:
-                evaluation = self._evaluate_task(results, task, img_ids)
+                evaluation, beyond = self._evaluate_task(results, task, img_ids)
             else:
-                evaluation = self._evaluate_nothing(task, img_ids)
+                evaluation, beyond = self._evaluate_nothing(task, img_ids)
             self._results[task] = self._derive_coco_results(
                 evaluation, task, class_names=self._metadata.get("thing_classes")
             )
+            if beyond:
+                self._results[task].update(beyond)
+                logger.info(
+                    f"AP of {task} counts the best {COCO_LIMIT} detections of a class in an image, "
+                    f"as COCO's does, and the model gives up to {self._max_dets_per_image[-1]} in "
+                    f"all. Of all of them:\n{create_small_table(beyond)}"
+                )
 
     def _warn_of_not_finite(self, predictions: list[dict[str, Any]]) -> None:
         affected = [p for p in predictions if _NOT_FINITE in p]
@@ -117,8 +132,9 @@ class CheckedCOCOEvaluator(COCOEvaluator):
 
     def _evaluate_task(
         self, results: list[dict[str, Any]], task: str, img_ids: list[int] | None
-    ) -> Any:
-        return _evaluate_predictions_on_coco(
+    ) -> tuple[Any, dict[str, float]]:
+        """The summarized evaluation at COCO's limits, and AP beyond them."""
+        evaluation = _evaluate_predictions_on_coco(
             self._coco_api,
             results,
             task,
@@ -126,19 +142,24 @@ class CheckedCOCOEvaluator(COCOEvaluator):
             img_ids=img_ids,
             max_dets_per_image=self._max_dets_per_image,
         )
+        return evaluation, take_beyond_coco(evaluation)
 
-    def _evaluate_nothing(self, task: str, img_ids: list[int] | None) -> COCOeval:
+    def _evaluate_nothing(
+        self, task: str, img_ids: list[int] | None
+    ) -> tuple[Any, dict[str, float]]:
         # COCO.loadRes looks at the first detection.
         detections = COCO()
         detections.dataset = {**self._coco_api.dataset, "annotations": []}
         detections.createIndex()
         evaluation = COCOeval(self._coco_api, detections, task)
+        if task != "keypoints":
+            evaluation.params.maxDets = self._max_dets_per_image
         if img_ids is not None:
             evaluation.params.imgIds = img_ids
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        return evaluation
+        return evaluation, take_beyond_coco(evaluation)
 
 
 def _finite(instances: Instances) -> tuple[Instances, int]:

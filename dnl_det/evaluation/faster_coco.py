@@ -4,6 +4,7 @@ import gc
 from typing import Any
 
 from .coco import CheckedCOCOEvaluator
+from .limit import COCO_LIMIT, take_beyond_coco
 
 TASKS = ("bbox", "segm")
 
@@ -18,6 +19,7 @@ class FasterCOCOEvaluator(CheckedCOCOEvaluator):
         tasks: any of :data:`TASKS`.
         distributed: collect detections from all processes.
         output_dir: where ``coco_instances_results.json`` is written; nowhere if None.
+        detections_per_image: how many a model gives at most.
 
     Raises:
         ImportError: faster-coco-eval is not installed.
@@ -29,11 +31,17 @@ class FasterCOCOEvaluator(CheckedCOCOEvaluator):
         tasks: tuple[str, ...],
         distributed: bool = True,
         output_dir: str | None = None,
+        detections_per_image: int = COCO_LIMIT,
     ):
         from faster_coco_eval import COCO
 
         super().__init__(
-            dataset_name, tasks, distributed, output_dir=output_dir, use_fast_impl=False
+            dataset_name,
+            tasks,
+            distributed,
+            output_dir=output_dir,
+            detections_per_image=detections_per_image,
+            use_fast_impl=False,
         )
         self._truth = COCO(self._coco_api.dataset)
 
@@ -51,7 +59,7 @@ class FasterCOCOEvaluator(CheckedCOCOEvaluator):
 
     def _evaluate_task(
         self, results: list[dict[str, Any]], task: str, img_ids: list[int] | None
-    ) -> Any:
+    ) -> tuple[Any, dict[str, float]]:
         from faster_coco_eval import COCOeval_faster
 
         # One of both: with a box, its area would decide which masks are small. A segmentation that
@@ -73,5 +81,8 @@ class FasterCOCOEvaluator(CheckedCOCOEvaluator):
         evaluation.params.maxDets = self._max_dets_per_image
         if img_ids is not None:
             evaluation.params.imgIds = img_ids
-        evaluation.run()
-        return evaluation
+        evaluation.evaluate()
+        evaluation.accumulate()
+        beyond = take_beyond_coco(evaluation)  # before its summary, which is of the last limit
+        evaluation.summarize()
+        return evaluation, beyond
