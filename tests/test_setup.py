@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REQUIRED = ["torch", "torchvision", "fvcore", "pycocotools", "numpy", "PIL", "cv2", "matplotlib"]
-REQUIRED += ["tqdm", "pytest", "xdist", "pytest_timeout", "hypothesis"]
+REQUIRED += ["tqdm", "shapely", "pytest", "xdist", "pytest_timeout", "hypothesis"]
 
 # Stands in for pip: notes its arguments, fails where it is told to, and lays down a detectron2.
 PIP = """

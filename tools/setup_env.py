@@ -45,6 +45,7 @@ REQUIRED = {
     "cv2": "opencv-python-headless",
     "matplotlib": "matplotlib",
     "tqdm": "tqdm",
+    "shapely": "shapely",
 }
 FOR_TESTS = {
     "pytest": "pytest",

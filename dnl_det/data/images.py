@@ -14,8 +14,10 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Keypoints, PolygonMasks
 
 from ..mmdet1 import InclusiveResize, MMDet1RCNN
+from .augmentations import check_augmentations
 from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
 IMAGE_LIBRARIES = ("pillow", "opencv")
@@ -51,13 +53,18 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     """The mapper that ``INPUT.IMAGE_LIBRARY`` and ``MODEL.META_ARCHITECTURE`` ask for.
 
     Raises:
-        ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
+        ValueError: an unknown ``INPUT.IMAGE_LIBRARY``, or a value of an augmentation's key that is
+            not allowed.
     """
+    if is_train:
+        check_augmentations(cfg)
     mapper = OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else FileMapper(cfg, is_train)
     if cfg.MODEL.META_ARCHITECTURE == MMDet1RCNN.__name__:
         augs = mapper.augmentations.augs
         inclusive = [InclusiveResize(a) if isinstance(a, T.ResizeShortestEdge) else a for a in augs]
         mapper.augmentations = T.AugmentationList(inclusive)
+        # A box of a mask is another than the one that mmdetection 1.x resizes: a crop cuts it.
+        mapper.recompute_boxes = False
     return mapper
 
 
@@ -122,7 +129,10 @@ class OpenCVResizeShortestEdge(T.ResizeShortestEdge):
 
 
 class FileMapper(DatasetMapper):
-    """detectron2's mapper, that names the file which cannot be read, and reads 16 bits rightly."""
+    """detectron2's mapper, for all files and for images without an object too.
+
+    It names the file that cannot be read, and reads 16 bits rightly.
+    """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """See ``DatasetMapper``.
@@ -156,6 +166,22 @@ class FileMapper(DatasetMapper):
         elif "annotations" in sample:
             self._transform_annotations(sample, transforms, shape)
         return sample
+
+    def _transform_annotations(
+        self, sample: dict[str, Any], transforms: T.Transform, shape: tuple[int, int]
+    ) -> None:
+        if any(not a.get("iscrowd") for a in sample["annotations"]):
+            super()._transform_annotations(sample, transforms, shape)
+            return
+        # All the fields, which detectron2 takes from the first object.
+        del sample["annotations"]
+        nothing = detection_utils.annotations_to_instances([], shape)
+        if self.use_instance_mask:
+            bitmask = self.instance_mask_format == "bitmask"
+            nothing.gt_masks = BitMasks(torch.zeros(0, *shape)) if bitmask else PolygonMasks([])
+        if self.use_keypoint:
+            nothing.gt_keypoints = Keypoints(torch.zeros(0, len(self.keypoint_hflip_indices), 3))
+        sample["instances"] = nothing
 
     def _read(self, file: str) -> np.ndarray:
         return read_with_pillow(file, self.image_format)

@@ -49,7 +49,10 @@ class InclusiveResize(T.Augmentation):
         if not isinstance(transform, T.ResizeTransform):  # a size of 0 means: as it is
             return transform
         original, resized = (transform.h, transform.w), (transform.new_h, transform.new_w)
-        scale = resize_scale(original, resized, self.resize.short_edge_length, self.resize.max_size)
+        lengths = self.resize.short_edge_length
+        if self.resize.is_range:  # any between: the one taken, unless the longer side was limited
+            lengths = (min(resized), lengths[1])
+        scale = resize_scale(original, resized, lengths, self.resize.max_size)
         return T.TransformList([transform, _InclusiveBoxes(original, resized, scale)])
 
 
