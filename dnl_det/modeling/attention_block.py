@@ -26,7 +26,8 @@ class AttentionBlock(CNNBlockBase):
     the new ones start with ``attention.``.
 
     Args:
-        block: a basic, bottleneck or deformable bottleneck block of detectron2.
+        block: a basic, bottleneck or deformable bottleneck block of detectron2, or of a subclass
+            with the same forward pass.
         attention: ``(N, C, H, W) -> (N, C, H, W)``.
         position: ``before_relu``: on the sum of residual and shortcut; ``after_relu``: on the
             block's output; ``before_add``: on the residual, before the shortcut is added.
@@ -39,12 +40,7 @@ class AttentionBlock(CNNBlockBase):
         super().__init__(block.in_channels, block.out_channels, block.stride)
         if position not in POSITIONS:
             raise ValueError(f"position={position!r}: must be one of {', '.join(POSITIONS)}")
-        if type(block) not in _RESIDUALS:
-            raise ValueError(
-                f"no attention can be put into a {type(block).__name__}: must be one of "
-                f"{', '.join(cls.__name__ for cls in _RESIDUALS)}"
-            )
-        self.residual = _RESIDUALS[type(block)]
+        self.residual = _residual_of(block)
         self.position = position
         for name, layer in block.named_children():
             self.add_module(name, layer)
@@ -86,8 +82,18 @@ def _deform_bottleneck(block: Any, x: Tensor) -> Tensor:
     return block.conv3(F.relu_(out))
 
 
-_RESIDUALS: dict[type, Callable[[Any, Tensor], Tensor]] = {
+_RESIDUALS: dict[Any, Callable[[Any, Tensor], Tensor]] = {
     BasicBlock: _basic,
     BottleneckBlock: _bottleneck,
     DeformBottleneckBlock: _deform_bottleneck,
 }
+
+
+def _residual_of(block: Any) -> Callable[[Any, Tensor], Tensor]:
+    for kind, residual in _RESIDUALS.items():
+        if isinstance(block, kind) and type(block).forward is kind.forward:
+            return residual
+    raise ValueError(
+        f"no attention can be put into a {type(block).__name__}: must be one of "
+        f"{', '.join(kind.__name__ for kind in _RESIDUALS)}, or a subclass that keeps its forward"
+    )

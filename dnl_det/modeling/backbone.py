@@ -8,6 +8,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, build_resnet_backbone
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from .check import STAGES, check_dnl_config
@@ -52,6 +53,7 @@ def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         ValueError: a key of ``MODEL.DNL`` with a value that is not allowed, or keys of
             ``MODEL.RESNETS`` that contradict each other.
     """
+    cfg = _as_cfg_node(cfg)
     check_dnl_config(cfg, "build_dnl_resnet_backbone")
     try:
         resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
@@ -86,6 +88,7 @@ def _insert(resnet: ResNet, dnl: CfgNode) -> None:
 @BACKBONE_REGISTRY.register()
 def build_dnl_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """:func:`build_dnl_resnet_backbone` under an FPN with p6 from max-pooling."""
+    cfg = _as_cfg_node(cfg)
     check_dnl_config(cfg, "build_dnl_resnet_fpn_backbone")
     return _fpn(cfg, build_dnl_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
@@ -93,6 +96,7 @@ def build_dnl_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 @BACKBONE_REGISTRY.register()
 def build_dnl_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """:func:`build_dnl_resnet_backbone` under RetinaNet's FPN, p6 and p7 from convolutions."""
+    cfg = _as_cfg_node(cfg)
     check_dnl_config(cfg, "build_dnl_retinanet_resnet_fpn_backbone")
     bottom_up = build_dnl_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels
@@ -116,3 +120,8 @@ def _fpn(cfg: CfgNode, bottom_up: ResNet, top_block: nn.Module) -> FPN:
 
 def _block_arguments(dnl: CfgNode) -> dict[str, Any]:
     return {argument: dnl[key] for key, argument in BLOCK_KEYS[dnl.BLOCK].items()}
+
+
+def _as_cfg_node(cfg: CfgNode | DictConfig) -> CfgNode:
+    """detectron2 builds models from OmegaConf's configs too, whose lists are no lists."""
+    return CfgNode(OmegaConf.to_container(cfg)) if isinstance(cfg, DictConfig) else cfg

@@ -8,6 +8,7 @@ from detectron2.modeling.backbone import ResNet
 
 from ..layers import build_attention
 from .attention_block import AttentionBlock
+from .recompute import is_recomputed, recompute_block
 
 
 def insert_attention(
@@ -21,7 +22,9 @@ def insert_attention(
 ) -> ResNet:
     """Put an attention block into chosen residual blocks of a ResNet.
 
-    Output strides and channels, frozen stages and the names of all other parameters stay.
+    Output strides and channels, frozen stages and the names of all other parameters stay. The
+    attention gets the device, the type and the mode (training or not) of its residual block, and
+    is recomputed where that is.
 
     Args:
         resnet: any ResNet of detectron2 (depth 18 to 152, ResNeXt, deformable); changed in place.
@@ -51,8 +54,13 @@ def insert_attention(
         if isinstance(old, AttentionBlock):
             raise ValueError(f"{name}[{index}] carries attention already: insert it only once")
         attention = build_attention(block, old.out_channels, **kwargs)
-        attention.to(next(old.parameters()).device)
-        stage[index] = AttentionBlock(old, attention, position)
+        weight = next(old.parameters())
+        attention.to(weight.device, weight.dtype)
+        stage[index] = new = AttentionBlock(old, attention, position)
+        new.training = old.training
+        attention.train(old.training)
+        if is_recomputed(old):
+            recompute_block(new)
         is_frozen = not any(parameter.requires_grad for parameter in old.parameters())
         if is_frozen and not train_in_frozen:
             stage[index].freeze()

@@ -37,9 +37,20 @@ def recompute_stages(resnet: ResNet, stages: Sequence[str]) -> ResNet:
             )
     for name in stages:
         for block in getattr(resnet, name):
-            # Not a wrapper module, which would rename the parameters.
-            block.forward = partial(_forward, block, block.forward)
+            recompute_block(block)
     return resnet
+
+
+def recompute_block(block: nn.Module) -> None:
+    """Keep only the input of one residual block."""
+    # Not a wrapper module, which would rename the parameters.
+    block.forward = partial(_forward, block, block.forward)
+
+
+def is_recomputed(block: nn.Module) -> bool:
+    """Whether :func:`recompute_block` has changed it."""
+    forward = vars(block).get("forward")
+    return isinstance(forward, partial) and forward.func is _forward
 
 
 def _forward(block: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -4,10 +4,13 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
-from detectron2.modeling import build_resnet_backbone
+from detectron2.modeling import build_backbone, build_model, build_resnet_backbone
+from detectron2.modeling.backbone.resnet import BasicBlock
+from omegaconf import OmegaConf
 
 from dnl_det import add_dnl_config
 from dnl_det.modeling import AttentionBlock, build_dnl_resnet_backbone, insert_attention
+from dnl_det.modeling.recompute import recompute_stages
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -196,3 +199,81 @@ def test_no_place_at_all_is_a_warning(caplog):
 def test_without_the_keys_the_remedy_is_named():
     with pytest.raises(ValueError, match=r"call dnl_det.add_dnl_config\(cfg\) first"):
         build_dnl_resnet_backbone(get_cfg(), RGB)
+
+
+@pytest.mark.parametrize("block", ["nl", "snl", "gc", "dnl"])
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [("cpu", torch.bfloat16), ("cpu", torch.float64), ("meta", torch.float16)],
+)
+def test_attention_has_the_device_and_type_of_its_block(block, device, dtype):
+    resnet = build_resnet_backbone(config(18), RGB).to(device, dtype)
+    insert_attention(resnet, {"res4": [-1]}, block)
+    assert {(p.device.type, p.dtype) for p in resnet.parameters()} == {(device, dtype)}
+    if device == "cpu":
+        assert resnet(torch.zeros(1, 3, 64, 64, dtype=dtype))["res5"].dtype == dtype
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_is_in_the_mode_of_its_block(training):
+    resnet = build_resnet_backbone(config(18), RGB).train(training)
+    resnet.res4[1].conv1.norm.eval()  # one that its owner keeps as it is
+    insert_attention(resnet, {"res4": [-1]}, "gc")
+    assert resnet.res4[1].training is training
+    assert all(module.training is training for module in resnet.res4[1].attention.modules())
+    assert not resnet.res4[1].conv1.norm.training
+
+
+def test_attention_in_a_recomputed_block_is_recomputed_too():
+    calls = []
+    resnet = build_resnet_backbone(config(18), RGB)
+    recompute_stages(resnet, ["res4"])
+    insert_attention(resnet, {"res3": [-1], "res4": [-1]}, "dnl", init_gamma=1.0)
+    for name in ("res3", "res4"):
+        attention = getattr(resnet, name)[-1].attention
+        attention.register_forward_hook(lambda *_, name=name: calls.append(name))
+    resnet(torch.randn(1, 3, 64, 64))["res5"].sum().backward()
+    assert calls == ["res3", "res4", "res4"]  # the last in the backward pass
+
+
+class KeepsForward(BasicBlock):
+    """A user's own block."""
+
+
+class OwnForward(BasicBlock):
+    """Another, with a forward pass of its own."""
+
+    def forward(self, x):
+        return x
+
+
+def test_a_subclass_that_keeps_its_parent_s_forward_takes_attention():
+    attention = torch.nn.Identity()
+    block = KeepsForward(8, 8, norm="BN").eval()
+    x = torch.randn(2, 8, 9, 9)
+    assert torch.equal(AttentionBlock(block, attention).eval()(x), block(x))
+    with pytest.raises(ValueError, match="into a OwnForward: must be one of BasicBlock, .*keeps"):
+        AttentionBlock(OwnForward(8, 8), attention)
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet_fpn", "retinanet_resnet_fpn"])
+def test_an_omegaconf_config_builds_the_same(name):
+    cfg = config(18, RES4=[-1], RES5=[0], CHECKPOINT=["res5"])
+    cfg.MODEL.RESNETS.NORM = "SyncBN"
+    cfg.MODEL.BACKBONE.NAME = f"build_dnl_{name}_backbone"
+    cfg.MODEL.FPN.IN_FEATURES = list(STAGES)
+    torch.manual_seed(0)
+    expected = build_backbone(cfg)
+    torch.manual_seed(0)
+    found = build_backbone(OmegaConf.create(cfg.dump()))
+    torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+def test_a_detector_from_an_omegaconf_config():
+    cfg = config(50, RES4=[-2])
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res4"]
+    cfg.MODEL.BACKBONE.NAME = "build_dnl_resnet_backbone"
+    model = build_model(OmegaConf.create(cfg.dump())).eval()
+    assert places(model.backbone) == {"res4.4"}
+    (result,) = model([{"image": torch.zeros(3, 64, 64)}])
+    assert result["instances"].image_size == (64, 64)
