@@ -139,11 +139,12 @@ def _block(channels: int, backend: str, device: str) -> nn.Module:
 
 
 def _attend(inputs: list[Tensor], backend: str, training: bool) -> Any:
-    scale = inputs[0].shape[2] ** -0.5
+    query, key, value = inputs
+    scale = query.shape[2] ** -0.5
     if not training:
         with torch.no_grad():
-            return attend(*inputs, scale=scale, backend=backend)
-    y = attend(*inputs, scale=scale, backend=backend)
+            return attend(query, key, value, scale=scale, backend=backend)
+    y = attend(query, key, value, scale=scale, backend=backend)
     return y, *torch.autograd.grad(y, inputs, torch.ones_like(y))
 
 

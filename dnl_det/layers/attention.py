@@ -45,18 +45,17 @@ def attention_weights(query: Tensor, key: Tensor, *, scale: float) -> Tensor:
     Returns:
         ``(N, L, S)``, rows sum to 1.
     """
-    with torch.autocast(query.device.type, enabled=False):
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        logits = (query.to(dtype) * scale) @ key.to(dtype).transpose(1, 2)  # (N, L, S)
-        return logits.softmax(dim=2)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return product(query.to(dtype) * scale, key.to(dtype).transpose(1, 2)).softmax(dim=2)
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float, backend: str = "auto"
+    query: Tensor, key: Tensor, value: Tensor, scale: float, backend: str = "auto"
 ) -> Tensor:
     """``sum_j softmax_j(scale * q_i . k_j) v_j``.
 
-    All backends are exact; they differ in time and memory:
+    All backends are exact; they differ in time and memory. Under ``torch.jit.script`` it is
+    ``plain`` whatever was asked for, so that the script runs where this package is not.
 
     - ``plain``: two matrix products around a softmax. Keeps maps of L x S. Has every derivative.
     - ``chunked``: see :func:`~dnl_det.layers.chunked_attention.chunked_attention`. Keeps
@@ -81,17 +80,19 @@ def attend(
         ValueError: an unknown backend.
         NotImplementedError: a derivative that the backend does not have.
     """
-    check_backend(backend)
-    if backend == "auto":
-        backend = _choose(query, key, value)
-    if backend == "plain":
-        return weighted_sum(attention_weights(query, key, scale=scale), value)
-    with torch.autocast(query.device.type, enabled=False):
+    if not torch.jit.is_scripting():
+        check_backend(backend)
+        if backend == "auto":
+            backend = _choose(query, key, value)
         if backend == "chunked":
             wide = torch.promote_types(query.dtype, torch.float32)
-            return chunked_attention(query.to(wide), key.to(wide), value, scale)
-        q, k, v = (tensor.to(value.dtype).unsqueeze(1) for tensor in (query, key, value))
-        return F.scaled_dot_product_attention(q, k, v, scale=scale).squeeze(1)
+            with torch.autocast(query.device.type, enabled=False):
+                return chunked_attention(query.to(wide), key.to(wide), value, scale)
+        if backend == "sdpa":
+            q, k, v = (tensor.to(value.dtype).unsqueeze(1) for tensor in (query, key, value))
+            with torch.autocast(query.device.type, enabled=False):
+                return F.scaled_dot_product_attention(q, k, v, scale=scale).squeeze(1)
+    return weighted_sum(attention_weights(query, key, scale=scale), value)
 
 
 def check_backend(backend: str) -> None:
@@ -127,8 +128,17 @@ def weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
     Returns:
         ``(N, L, E)``, of the value's dtype.
     """
-    with torch.autocast(value.device.type, enabled=False):
-        return weights.to(value.dtype) @ value
+    return product(weights.to(value.dtype), value)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` in their own dtype, under autocast too."""
+    if torch.jit.is_scripting():  # which takes no device but a constant one
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return a @ b
+    else:
+        with torch.autocast(a.device.type, enabled=False):
+            return a @ b
 
 
 def softmax32(logits: Tensor) -> Tensor:
@@ -166,10 +176,11 @@ class PointwiseConv2d(nn.Conv2d):
         # One product an image, all with the same weight: torch.matmul would copy x first.
         weight = self.weight.flatten(1).expand(x.shape[0], -1, -1)  # (N, out_channels, C)
         flat = x.flatten(2)  # (N, C, L)
-        if self.bias is None:
+        bias = self.bias
+        if bias is None:
             y = torch.bmm(weight, flat)
         else:
-            y = torch.baddbmm(self.bias.unsqueeze(1), weight, flat)
+            y = torch.baddbmm(bias.unsqueeze(1), weight, flat)
         return y.unflatten(2, x.shape[2:])
 
 

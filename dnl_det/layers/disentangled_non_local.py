@@ -136,18 +136,18 @@ class DisentangledNonLocal2d(nn.Module):
 
         unary = self._unary(query, key, keys)
         # What the terms are added to: x, or nothing where a convolution follows.
-        y = x if self.conv_out is None else None
+        y: Tensor | None = x if self.conv_out is None else None
         if unary is not None:
             context = to_map(weighted_sum(unary.unsqueeze(1), value), 1, 1).to(x.dtype)
             y = context if y is None else y + context  # (N, E, 1, 1), (N, C, H, W)
         if self.gamma is not None:
             query = self._centre(query)
             pairwise = attend(query, key, value, scale=self.scale, backend=self.backend)
-            pairwise = to_map(pairwise, *x.shape[2:]).to(x.dtype)  # (N, E, H, W)
+            pairwise = to_map(pairwise, x.shape[2], x.shape[3]).to(x.dtype)  # (N, E, H, W)
             gamma = self.gamma.to(x.dtype)
             if y is None:
                 y = gamma * pairwise
-            elif y is x or y.shape != x.shape:
+            elif unary is None or y.shape != x.shape:
                 y = torch.addcmul(y, gamma, pairwise)
             else:
                 y.addcmul_(gamma, pairwise)  # the sum is ours: no third map of its size
@@ -192,7 +192,7 @@ class DisentangledNonLocal2d(nn.Module):
     def _unary(self, query: Tensor, key: Tensor, keys: Tensor) -> Tensor | None:
         if self.conv_mask is not None:
             return softmax32(self.conv_mask(keys).flatten(1))  # (N, S)
-        if self.mode in ("unary", "add_shared"):
+        if self.mode == "unary" or self.mode == "add_shared":
             mean = query.to(torch.promote_types(query.dtype, torch.float32)).mean(1, keepdim=True)
             return attention_weights(mean, key, scale=self.scale).squeeze(1)  # (N, S)
         return None

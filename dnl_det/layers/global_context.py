@@ -23,11 +23,6 @@ POOLINGS = ("attention", "average")
 FUSIONS = ("add", "mul")
 
 
-def _unary_weights(x: Tensor, conv_mask: nn.Conv2d | None) -> Tensor:
-    logits = x.new_zeros(x[:, :1].shape) if conv_mask is None else conv_mask(x)  # (N, 1, H, W)
-    return softmax32(logits.flatten(1))  # (N, L)
-
-
 def _pool(x: Tensor, weights: Tensor) -> Tensor:
     return to_map(weighted_sum(weights.unsqueeze(1), to_tokens(x)), 1, 1)  # (N, C, 1, 1)
 
@@ -63,11 +58,14 @@ class SimplifiedNonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
-        return x + self.conv_value(_pool(x, _unary_weights(x, self.conv_mask))).to(x.dtype)
+        return x + self.conv_value(_pool(x, self._weights(x))).to(x.dtype)
 
     def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """unary ``(N, L)`` for ``x`` ``(N, C, H, W)``, whatever the queries; pairwise is None."""
-        return AttentionMaps(None, _unary_weights(x, self.conv_mask))
+        return AttentionMaps(None, self._weights(x))
+
+    def _weights(self, x: Tensor) -> Tensor:
+        return softmax32(self.conv_mask(x).flatten(1))  # (N, L)
 
 
 class GlobalContext2d(nn.Module):
@@ -121,7 +119,7 @@ class GlobalContext2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
-        context = _pool(x, _unary_weights(x, self.conv_mask))  # (N, C, 1, 1)
+        context = _pool(x, self._weights(x))  # (N, C, 1, 1)
         y = x
         if self.channel_mul_conv is not None:
             y = y * self.channel_mul_conv(context).sigmoid().to(x.dtype)
@@ -131,7 +129,12 @@ class GlobalContext2d(nn.Module):
 
     def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """unary ``(N, L)`` for ``x`` ``(N, C, H, W)``, whatever the queries; pairwise is None."""
-        return AttentionMaps(None, _unary_weights(x, self.conv_mask))
+        return AttentionMaps(None, self._weights(x))
+
+    def _weights(self, x: Tensor) -> Tensor:
+        if self.conv_mask is None:
+            return softmax32(x.new_zeros(x[:, 0].shape).flatten(1))  # the mean's, (N, L)
+        return softmax32(self.conv_mask(x).flatten(1))
 
 
 def _bottleneck(channels: int, inner: int) -> nn.Sequential:

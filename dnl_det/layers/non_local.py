@@ -17,6 +17,7 @@ from .attention import (
     check_backend,
     check_init_std,
     choose,
+    product,
     reduced_channels,
     to_map,
     to_tokens,
@@ -97,7 +98,7 @@ class NonLocal2d(nn.Module):
             context = _dot_product(query, key, value)
         else:
             context = attend(query, key, value, scale=self.scale, backend=self.backend)
-        return x + self.conv_out(to_map(context, *x.shape[2:])).to(x.dtype)
+        return x + self.conv_out(to_map(context, x.shape[2], x.shape[3])).to(x.dtype)
 
     def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """``w_ij`` as pairwise ``(N, Q, L)`` for ``x`` ``(N, C, H, W)``; unary is None.
@@ -112,13 +113,11 @@ class NonLocal2d(nn.Module):
 
 def _dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     # (q k^T) v = q (k^T v): the same sum without an L x L map. In float32, since it runs over L.
-    with torch.autocast(query.device.type, enabled=False):
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        summary = key.to(dtype).transpose(1, 2) @ value.to(dtype) / key.shape[1]  # (N, D, D)
-        return (query.to(dtype) @ summary).to(value.dtype)  # (N, L, D)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    summary = product(key.to(dtype).transpose(1, 2), value.to(dtype)) / key.shape[1]  # (N, D, D)
+    return product(query.to(dtype), summary).to(value.dtype)  # (N, L, D)
 
 
 def _dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
-    with torch.autocast(query.device.type, enabled=False):
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        return query.to(dtype) @ key.to(dtype).transpose(1, 2) / key.shape[1]  # (N, L, L)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return product(query.to(dtype), key.to(dtype).transpose(1, 2)) / key.shape[1]  # (N, L, L)

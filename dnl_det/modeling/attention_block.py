@@ -3,9 +3,6 @@
 N: images, C: channels of the block's output, H, W: height, width.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from detectron2.layers import CNNBlockBase
@@ -17,6 +14,7 @@ from detectron2.modeling.backbone.resnet import (
 from torch import Tensor, nn
 
 POSITIONS = ("before_relu", "after_relu", "before_add")
+BLOCK_TYPES = (BasicBlock, BottleneckBlock, DeformBottleneckBlock)
 
 
 class AttentionBlock(CNNBlockBase):
@@ -40,7 +38,12 @@ class AttentionBlock(CNNBlockBase):
         super().__init__(block.in_channels, block.out_channels, block.stride)
         if position not in POSITIONS:
             raise ValueError(f"position={position!r}: must be one of {', '.join(POSITIONS)}")
-        self.residual = _residual_of(block)
+        kind = _kind(block)
+        # Marks, not values: a script has only the layers that are used.
+        if kind is not BasicBlock:
+            self.is_bottleneck = True
+        if kind is DeformBottleneckBlock:
+            self.is_deformable = True
         self.position = position
         for name, layer in block.named_children():
             self.add_module(name, layer)
@@ -50,10 +53,12 @@ class AttentionBlock(CNNBlockBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C_in, H, W)`` to ``(N, C, H / stride, W / stride)``."""
-        out = self.residual(self, x)
+        out = self._residual(x)
         if self.position == "before_add":
             out = self.attention(out)
-        out += x if self.shortcut is None else self.shortcut(x)
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        out += x
         if self.position == "before_relu":
             out = self.attention(out)
         out = F.relu_(out)
@@ -61,39 +66,27 @@ class AttentionBlock(CNNBlockBase):
             out = self.attention(out)
         return out
 
-
-def _basic(block: Any, x: Tensor) -> Tensor:
-    return block.conv2(F.relu_(block.conv1(x)))
-
-
-def _bottleneck(block: Any, x: Tensor) -> Tensor:
-    out = F.relu_(block.conv1(x))
-    return block.conv3(F.relu_(block.conv2(out)))
-
-
-def _deform_bottleneck(block: Any, x: Tensor) -> Tensor:
-    out = F.relu_(block.conv1(x))
-    offset = block.conv2_offset(out)
-    if block.deform_modulated:
-        offset_x, offset_y, mask = torch.chunk(offset, 3, dim=1)
-        out = block.conv2(out, torch.cat((offset_x, offset_y), dim=1), mask.sigmoid())
-    else:
-        out = block.conv2(out, offset)
-    return block.conv3(F.relu_(out))
+    def _residual(self, x: Tensor) -> Tensor:
+        out = F.relu_(self.conv1(x))
+        if hasattr(self, "is_deformable"):
+            offset = self.conv2_offset(out)
+            if self.deform_modulated:
+                offset_x, offset_y, mask = torch.chunk(offset, 3, dim=1)
+                out = self.conv2(out, torch.cat((offset_x, offset_y), dim=1), mask.sigmoid())
+            else:
+                out = self.conv2(out, offset)
+        else:
+            out = self.conv2(out)
+        if hasattr(self, "is_bottleneck"):
+            out = self.conv3(F.relu_(out))
+        return out
 
 
-_RESIDUALS: dict[Any, Callable[[Any, Tensor], Tensor]] = {
-    BasicBlock: _basic,
-    BottleneckBlock: _bottleneck,
-    DeformBottleneckBlock: _deform_bottleneck,
-}
-
-
-def _residual_of(block: Any) -> Callable[[Any, Tensor], Tensor]:
-    for kind, residual in _RESIDUALS.items():
+def _kind(block: nn.Module) -> type[nn.Module]:
+    for kind in BLOCK_TYPES:
         if isinstance(block, kind) and type(block).forward is kind.forward:
-            return residual
+            return kind
     raise ValueError(
         f"no attention can be put into a {type(block).__name__}: must be one of "
-        f"{', '.join(kind.__name__ for kind in _RESIDUALS)}, or a subclass that keeps its forward"
+        f"{', '.join(kind.__name__ for kind in BLOCK_TYPES)}, or a subclass that keeps its forward"
     )
