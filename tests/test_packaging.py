@@ -71,6 +71,30 @@ def test_import_without_detectron2_says_what_to_do(root: Path) -> None:
         assert part in message
 
 
+def test_without_pkg_resources_only_detectron2_s_zoo_is_missing(
+    root: Path, wheel: zipfile.ZipFile
+) -> None:
+    """As under setuptools 82: the wheel asks for an earlier one, and the README says so."""
+    code = (
+        "import sys; sys.modules['pkg_resources'] = None; "
+        "import train_net, dnl_det.cli.predict, dnl_det.cli.explore, dnl_det.cli.diagnose; "
+        "print('all else is there', flush=True); from detectron2 import model_zoo"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.stdout == "all else is there\n"
+    assert "pkg_resources" in result.stderr.strip().splitlines()[-1]
+    assert "Requires-Dist: setuptools<82" in metadata_lines(wheel)
+    troubleshooting = (root / "README.md").read_text().split("## Troubleshooting")[1]
+    assert "`No module named 'pkg_resources'`" in troubleshooting
+    assert "`pip install 'setuptools<82'`" in troubleshooting
+
+
 def write_cp310_wheel(folder: Path) -> str:
     """Write a wheel named and tagged like the redistribution; return its sha256."""
     info = "sal_detectron2-0.7.2.dist-info"
