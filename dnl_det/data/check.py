@@ -35,6 +35,7 @@ class Use:
         evaluation: AP is computed on them, so that no image may be left out.
         annotated: annotations are needed; for evaluation they are not.
         masks: whether masks are learnt or evaluated; None: if there are any.
+        keypoints: how many an object has; 0: they are not used.
         max_json_mb: see ``DATASETS.MAX_JSON_MB``.
         thorough: decode every image, whatever their number, and look at every polygon's edges.
         progress: show a bar.
@@ -43,6 +44,7 @@ class Use:
     evaluation: bool = False
     annotated: bool = True
     masks: bool | None = None
+    keypoints: int = 0
     max_json_mb: int = MAX_JSON_MB
     thorough: bool = False
     progress: bool = False
@@ -104,6 +106,7 @@ def _checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> 
             {category["id"] for category in content["categories"]},
             use.masks,
             crossings=use.thorough,
+            keypoints=use.keypoints,
         )
         content["annotations"] = check.run(annotations)
     return Checked(report, {} if report.has_errors else content)

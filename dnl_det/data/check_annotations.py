@@ -5,6 +5,7 @@ from typing import Any
 
 from .check_area import check_area
 from .check_entries import take_id, whole_number
+from .check_keypoints import check_keypoints
 from .check_masks import TOLERANCE, Item, check_masks
 from .faults import NOTE, REPAIRED
 from .findings import Report, repr_shortly
@@ -22,6 +23,7 @@ class AnnotationCheck:
         category_ids: those there are.
         masks: whether masks are wanted; None: if any annotation has one.
         crossings: look for polygons that cross themselves.
+        keypoints: how many an object has; 0: they are not used.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class AnnotationCheck:
         category_ids: set[int],
         masks: bool | None,
         crossings: bool,
+        keypoints: int = 0,
     ):
         self._report = report
         self._images = images
@@ -39,6 +42,7 @@ class AnnotationCheck:
         self._category_ids = category_ids
         self._masks = masks
         self._crossings = crossings
+        self._keypoints = keypoints
         self._unknown: set[int] = set()  # ids of categories that there are not
 
     def run(self, entries: list[Any]) -> list[dict[str, Any]]:
@@ -154,9 +158,7 @@ class AnnotationCheck:
             self._report.add("ignore-flag", **item.where)
         if annotation["iscrowd"]:
             self._report.add("crowd", **item.where)
-        if "keypoints" in annotation and not _are_keypoints(annotation["keypoints"]):
-            detail = repr_shortly(annotation.pop("keypoints"))
-            self._report.add("keypoints", detail, **item.where)
+        check_keypoints(item, self._report, self._keypoints)
 
     def _check_box(self, item: Item) -> bool:
         """Leave it a box within its image; False where there is none and no mask to take one of."""
@@ -209,16 +211,6 @@ class AnnotationCheck:
             if image_id not in annotated:
                 file = image["file_name"]
                 self._report.add("image-unannotated", image_id=image_id, file=file)
-
-
-def _are_keypoints(value: Any) -> bool:
-    """detectron2 shifts them by half a pixel as it loads, used or not."""
-    return (
-        isinstance(value, list)
-        and len(value) % 3 == 0
-        and set(map(type, value)) <= {int, float}
-        and all(-1e9 < number < 1e9 for number in value)
-    )
 
 
 def _why_unusable(box: Any, item: Item) -> str:

@@ -47,6 +47,7 @@ def check_config(
         use = Use(
             evaluation=name in test,
             masks=bool(cfg.MODEL.MASK_ON),
+            keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0,
             max_json_mb=cfg.DATASETS.MAX_JSON_MB,
             thorough=thorough,
             progress=progress,

@@ -172,6 +172,12 @@ FAULTS: dict[str, Fault] = {
     "keypoints": Fault(
         REPAIRED, "keypoints that are not x, y, visibility of each", "they are dropped"
     ),
+    "keypoints-absent": Fault(
+        REPAIRED, "none, or another number of key points than the class has", "none is seen"
+    ),
+    "keypoints-count": Fault(
+        REPAIRED, "num_keypoints absent, or not the number of those seen", "it is counted"
+    ),
     "area": Fault(REPAIRED, "no area, or no number from 0 on", "that of the mask, or of the box"),
     "area-implausible": Fault(
         REPAIRED,

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -12,6 +13,7 @@ from .check import raise_errors
 from .check_entries import check_categories
 from .check_json import MAX_JSON_MB, read_json
 from .findings import Report
+from .keypoints import use_keypoints
 
 _SPLITS = {"TRAIN": ("own_train", "TRAIN"), "VAL": ("own_val", "TEST")}
 Categories = list[tuple[int, str]]
@@ -49,9 +51,12 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
                 _check_paths(name, json_file, images)
             _register(name, json_file, images)
             report = Report(name)
-            categories[split] = read_categories(json_file, report, cfg.DATASETS.MAX_JSON_MB)
+            entries = _read_categories(json_file, report, cfg.DATASETS.MAX_JSON_MB)
+            categories[split] = _ids_and_names(entries)
             if not will_be_checked:
                 raise_errors([report])
+            if cfg.MODEL.KEYPOINT_ON and entries:
+                use_keypoints(cfg, name, entries)
             cfg.DATASETS[key] = (name,)
 
     if not categories:
@@ -72,15 +77,17 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
     return True
 
 
-def read_categories(
-    json_file: str | os.PathLike[str], report: Report, max_mb: int = MAX_JSON_MB
-) -> Categories:
-    """Ids and names of a JSON's categories, annotated or not; none where the report gets errors."""
+def _read_categories(
+    json_file: str | os.PathLike[str], report: Report, max_mb: int
+) -> list[dict[str, Any]]:
+    """A JSON's categories, annotated or not; none where the report gets errors."""
     content = read_json(os.fspath(json_file), report, max_mb, annotated=False)
-    if not content:
-        return []
-    categories = check_categories(content["categories"], report)
-    return [] if report.has_errors else [(c["id"], c["name"]) for c in categories]
+    categories = check_categories(content["categories"], report) if content else []
+    return [] if report.has_errors else categories
+
+
+def _ids_and_names(categories: list[dict[str, Any]]) -> Categories:
+    return [(category["id"], category["name"]) for category in categories]
 
 
 def set_classes(name: str, max_mb: int = MAX_JSON_MB) -> None:
@@ -98,7 +105,7 @@ def set_classes(name: str, max_mb: int = MAX_JSON_MB) -> None:
     if not os.path.exists(json_file):
         raise FileNotFoundError(f"data set {name}: there is no file {json_file}")
     report = Report(name)
-    categories = read_categories(json_file, report, max_mb)
+    categories = _ids_and_names(_read_categories(json_file, report, max_mb))
     raise_errors([report])
     metadata.thing_classes = [name for _, name in categories]
     metadata.thing_dataset_id_to_contiguous_id = {

@@ -73,12 +73,18 @@ def build_evaluator(
 
 def _coco_evaluator(cfg: CfgNode, dataset_name: str, folder: str) -> CheckedCOCOEvaluator:
     """The faster one where its package is installed; keypoints it has not."""
-    tasks = _tasks(cfg)
-    kind: type[CheckedCOCOEvaluator] = CheckedCOCOEvaluator
+    tasks, limit = _tasks(cfg), cfg.TEST.DETECTIONS_PER_IMAGE
     if set(tasks) <= set(TASKS) and importlib.util.find_spec("faster_coco_eval"):
-        kind = FasterCOCOEvaluator
-    limit = cfg.TEST.DETECTIONS_PER_IMAGE
-    return kind(dataset_name, tasks, output_dir=folder, detections_per_image=limit)
+        return FasterCOCOEvaluator(
+            dataset_name, tasks, output_dir=folder, detections_per_image=limit
+        )
+    return CheckedCOCOEvaluator(
+        dataset_name,
+        tasks,
+        output_dir=folder,
+        detections_per_image=limit,
+        kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+    )
 
 
 def _read_labels(file_name: str, dtype: Any) -> np.ndarray:
