@@ -41,7 +41,7 @@ def evaluate(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_for_evaluation(cfg: Any, model: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
-    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, complete=True)
     try:
         rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     except WeightsNotFetchedError as error:

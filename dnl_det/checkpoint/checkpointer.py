@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.layers import FrozenBatchNorm2d
 
 from ..files import remove_partial, write_whole
 from .conversion import recognise
@@ -33,7 +34,16 @@ class Checkpointer(DetectionCheckpointer):
     the classes do; detectron2 logs those.
 
     Checkpoints are written whole or not at all, and resuming passes over damaged ones.
+
+    Args:
+        args, kwargs: see fvcore's ``Checkpointer``.
+        complete: every parameter must come from the checkpoint, the attention's and the heads'
+            too. For whatever uses a model without training it.
     """
+
+    def __init__(self, *args: Any, complete: bool = False, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._complete = complete
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``NAME.pth`` with all checkpointables and ``kwargs``, and tag it as the last.
@@ -71,6 +81,7 @@ class Checkpointer(DetectionCheckpointer):
         for file in files:
             try:
                 check_sums(file)
+                self._complete = True  # the optimizer's state would belong to another model
                 return self.load(str(file))
             except (DamagedCheckpointError, FileNotFoundError) as error:
                 self.logger.error(f"Not resumed from the newest checkpoint: {error}")
@@ -127,7 +138,7 @@ class Checkpointer(DetectionCheckpointer):
             WeightsNotFetchedError: an address that does not answer.
             FileNotFoundError: no such file.
             ValueError: the file cannot be read, would run code, has to be converted first, or its
-                ResNet is not the model's.
+                ResNet is not the model's; with ``complete``, it does not fill the model.
         """
         if path:
             self._check_there(path)
@@ -188,8 +199,30 @@ class Checkpointer(DetectionCheckpointer):
                 "MODEL.RESNETS (DEPTH, NUM_GROUPS, ...) and MODEL.DNL with those it was trained "
                 "with, or give other weights."
             )
+        if self._complete:
+            self._check_complete(incompatible)
         self._report_fresh_attention(incompatible.missing_keys)
         return incompatible
+
+    def _check_complete(self, incompatible: Any) -> None:
+        wrong = [
+            f"{key} is {tuple(theirs)} there and {tuple(ours)} in the model"
+            for key, theirs, ours in incompatible.incorrect_shapes
+        ]
+        missing = [key for key in incompatible.missing_keys if self._is_needed(key)]
+        if missing:
+            wrong.append(f"it lacks {_some(missing)}")
+        if wrong:
+            raise ValueError(
+                f"MODEL.WEIGHTS: {self._path} does not fill the model: {_some(wrong)}. The rest "
+                "would be random numbers. Use the config it was trained with, such as config.yaml "
+                "beside it, or weights of this config's training."
+            )
+
+    def _is_needed(self, key: str) -> bool:
+        module, _, name = key.rpartition(".")
+        frozen = isinstance(self.model.get_submodule(module), FrozenBatchNorm2d)
+        return name != "num_batches_tracked" and not (frozen and name in _STATISTICS)
 
     def _backbone_mismatch(self, incompatible: Any) -> str:
         """The first few backbone parameters that do not fit, in words; "" if all do."""

@@ -141,7 +141,7 @@ def _build(cfg: Any, device: str) -> nn.Module:
     torch.manual_seed(0)
     model = Trainer.build_model(cfg)
     if cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        Checkpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     return model
 
 

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_to_overwrite(outputs, [image["file_name"] for image in images])
         model = Trainer.build_model(cfg).eval()
         with record_attention(model):  # which has to have a block
-            Checkpointer(model).load(args.weights)
+            Checkpointer(model, complete=True).load(args.weights)
         os.makedirs(args.output, exist_ok=True)
 
     found = Diagnosis(args.queries, args.band, args.seed)

@@ -30,7 +30,7 @@ class Predictor(DefaultPredictor):
         # Not DefaultPredictor's, which takes no other checkpointer.
         self.cfg = cfg.clone()
         self.model = Trainer.build_model(cfg).eval()
-        Checkpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         self.aug = build_test_resize(cfg)
         self.input_format = "BGR"  # see __call__
 

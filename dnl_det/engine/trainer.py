@@ -26,6 +26,7 @@ from ..modeling import check_test_augmentation, replace_sync_bn
 from .attention_monitor import AttentionMonitor
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .optimizer import build_optimizer
+from .resuming import check_same_optimizer, use_own_values
 from .stopping import StopOnSignal
 
 # RetinaNet's running mean of the number of positive anchors, which is no buffer.
@@ -90,6 +91,20 @@ class Trainer(DefaultTrainer):
             # Before the last, which writes what the others have put into the event storage.
             hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
         return hooks
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """detectron2's; where there is nothing to resume, or to do, it says so."""
+        super().resume_or_load(resume)
+        logger, done = logging.getLogger(__name__), self.start_iter
+        if resume and not self.checkpointer.has_checkpoint():
+            logger.warning(
+                f"--resume: there is no checkpoint in OUTPUT_DIR {self.cfg.OUTPUT_DIR}, so the "
+                f"training starts anew, from MODEL.WEIGHTS {self.cfg.MODEL.WEIGHTS!r}."
+            )
+        elif done == self.max_iter:
+            logger.warning(
+                f"--resume: all {done} iterations are done. To train longer, raise SOLVER.MAX_ITER."
+            )
 
     def train(self) -> dict[str, Any] | None:
         """Train from ``start_iter`` on, with the data that an uninterrupted run has then."""
@@ -198,8 +213,22 @@ class Trainer(DefaultTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the run of a checkpoint was."""
+        """Go on where the run of a checkpoint was, with this run's ``SOLVER`` keys.
+
+        Raises:
+            ValueError: the optimizer's state does not fit, see :mod:`dnl_det.engine.resuming`, or
+                more iterations are done than ``SOLVER.MAX_ITER``.
+        """
+        if (done := state_dict["iteration"] + 1) > self.max_iter:
+            raise ValueError(
+                f"--resume: SOLVER.MAX_ITER is {self.max_iter}, and {done} iterations are done: "
+                f"set {done} or more, or evaluate with --eval-only"
+            )
+        optimizer = self._trainer.optimizer
+        check_same_optimizer(self.cfg, optimizer, state_dict["_trainer"]["optimizer"])
+        own = [dict(group) for group in optimizer.param_groups]
         super().load_state_dict(state_dict)
+        use_own_values(optimizer, self.scheduler, own)
         self.data_loader.load_state_dict(state_dict.get("stream"), self.iter + 1)
         modules = dict(self._bare_model().named_modules())
         for name, value in state_dict.get("loss_normalizers", {}).items():

@@ -123,6 +123,40 @@ def test_heads_for_other_classes_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("trained", "message"),
+    [
+        ({"classes": 80}, r"cls_score.weight is \(80, 4\) there and \(3, 4\) in the model"),
+        ({"classes": 3, "attention": False}, r"it lacks backbone.bottom_up.res4.4.attention"),
+        (None, r"it lacks roi_heads.cls_score.weight, roi_heads.cls_score.bias"),
+    ],
+)
+def test_outside_training_nothing_may_be_left_at_random(tmp_path, trained, message):
+    if trained is None:
+        backbone = nn.ModuleDict({"backbone": Detector().backbone})
+        Checkpointer(backbone, str(tmp_path)).save("other")
+    else:
+        Checkpointer(Detector(**trained), str(tmp_path)).save("other")
+    file = str(tmp_path / "other.pth")
+    Checkpointer(Detector(classes=3)).load(file)
+    with pytest.raises(ValueError, match=rf"other.pth does not fill the model: .*{message}"):
+        Checkpointer(Detector(classes=3), complete=True).load(file)
+
+
+def test_frozen_statistics_and_counters_may_be_left_out(tmp_path):
+    state = Detector(norm="FrozenBN").state_dict()
+    torch.save({k: v for k, v in state.items() if "running_" not in k}, tmp_path / "frozen.pth")
+    state = Detector().state_dict()
+    counted = {k: v for k, v in state.items() if "num_batches" not in k}
+    torch.save(counted, tmp_path / "bn.pth")
+    torch.save({k: v for k, v in counted.items() if "running_" not in k}, tmp_path / "none.pth")
+    frozen = Detector(norm="FrozenBN")
+    Checkpointer(frozen, complete=True).load(str(tmp_path / "frozen.pth"))
+    Checkpointer(Detector(), complete=True).load(str(tmp_path / "bn.pth"))
+    with pytest.raises(ValueError, match=r"it lacks .*running_mean"):
+        Checkpointer(Detector(), complete=True).load(str(tmp_path / "none.pth"))
+
+
+@pytest.mark.parametrize(
     ("trained", "built", "message"),
     [
         ({"depth": 101}, {"depth": 50}, r"it has backbone.bottom_up.res4.6"),
