@@ -66,7 +66,7 @@ def use_own_values(
         optimizer, scheduler: with the state of the checkpoint.
         own: the optimizer's parameter groups before that was loaded.
     """
-    changed = {}
+    changed: dict[str, tuple[Any, Any]] = {}
     for group, values in zip(optimizer.param_groups, own, strict=True):
         for name, key in _KEYS.items():
             if name in values and values[name] != group[name]:
