@@ -49,7 +49,7 @@ def test_the_same_run_goes_on_with_the_batch_that_was_next(stream, resume, caplo
     first = stream(3, 2)
     whole = images(first, 6)
     assert images(resume(first.state_dict(), 4), 2, 4) == whole[8:]
-    assert not caplog.records
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 def test_another_batch_size_goes_on_after_the_samples_that_were_seen(stream, resume, caplog):
