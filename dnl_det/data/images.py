@@ -74,7 +74,7 @@ def build_test_resize(cfg: CfgNode) -> T.ResizeShortestEdge:
     Raises:
         ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
     """
-    kind = OpenCVResizeShortestEdge if _uses_opencv(cfg) else T.ResizeShortestEdge
+    kind = OpenCVResizeShortestEdge if _uses_opencv(cfg) else ResizeShortestEdge
     sides = cfg.INPUT.MIN_SIZE_TEST
     return kind([sides, sides], cfg.INPUT.MAX_SIZE_TEST)
 
@@ -117,15 +117,34 @@ class OpenCVResizeTransform(T.ResizeTransform):
         return OpenCVResizeTransform(self.new_h, self.new_w, self.h, self.w)
 
 
-class OpenCVResizeShortestEdge(T.ResizeShortestEdge):
-    """detectron2's resizing, to the same sizes, by OpenCV."""
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """detectron2's resizing, in which no side becomes shorter than one pixel."""
+
+    transform = T.ResizeTransform
+
+    @classmethod
+    def like(cls, augmentation: T.Augmentation) -> T.Augmentation:
+        """This class with the options of detectron2's own; any other augmentation unchanged."""
+        if type(augmentation) is not T.ResizeShortestEdge:
+            return augmentation
+        return cls(
+            augmentation.short_edge_length,
+            augmentation.max_size,
+            "range" if augmentation.is_range else "choice",
+        )
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """The transform for one image ``(H, W, C)``."""
-        transform = super().get_transform(image)
-        if not isinstance(transform, T.ResizeTransform):  # a size of 0 means: as it is
-            return transform
-        return OpenCVResizeTransform(transform.h, transform.w, transform.new_h, transform.new_w)
+        theirs = super().get_transform(image)
+        if not isinstance(theirs, T.ResizeTransform):  # a size of 0 means: as it is
+            return theirs
+        return self.transform(theirs.h, theirs.w, max(1, theirs.new_h), max(1, theirs.new_w))
+
+
+class OpenCVResizeShortestEdge(ResizeShortestEdge):
+    """The same, to the same sizes, by OpenCV."""
+
+    transform = OpenCVResizeTransform
 
 
 class FileMapper(DatasetMapper):
@@ -133,6 +152,14 @@ class FileMapper(DatasetMapper):
 
     It names the file that cannot be read, and reads 16 bits rightly.
     """
+
+    resize = ResizeShortestEdge
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        arguments = super().from_config(cfg, is_train)
+        arguments["augmentations"] = [cls.resize.like(a) for a in arguments["augmentations"]]
+        return arguments
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """See ``DatasetMapper``.
@@ -199,6 +226,8 @@ class OpenCVMapper(FileMapper):
         ValueError: ``MODEL.LOAD_PROPOSALS`` is set.
     """
 
+    resize = OpenCVResizeShortestEdge
+
     @configurable
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -207,12 +236,6 @@ class OpenCVMapper(FileMapper):
                 "MODEL.LOAD_PROPOSALS: True is not supported with INPUT.IMAGE_LIBRARY opencv; "
                 "set one of them back"
             )
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        arguments = super().from_config(cfg, is_train)
-        arguments["augmentations"] = [_by_opencv(a) for a in arguments["augmentations"]]
-        return arguments
 
     def _read(self, file: str) -> np.ndarray:
         return read_with_opencv(file, self.image_format)
@@ -224,13 +247,3 @@ def _uses_opencv(cfg: CfgNode) -> bool:
         allowed = ", ".join(IMAGE_LIBRARIES)
         raise ValueError(f"INPUT.IMAGE_LIBRARY: {library!r} is not one of {allowed}")
     return library == "opencv"
-
-
-def _by_opencv(augmentation: T.Augmentation) -> T.Augmentation:
-    if type(augmentation) is not T.ResizeShortestEdge:
-        return augmentation
-    return OpenCVResizeShortestEdge(
-        augmentation.short_edge_length,
-        augmentation.max_size,
-        "range" if augmentation.is_range else "choice",
-    )
