@@ -25,6 +25,7 @@ KNOWS = {
         "evaluation",
         "analysis",
     },
+    "model_zoo": {"checkpoint", "engine"},
     "cli": {
         "config",
         "files",
@@ -35,6 +36,7 @@ KNOWS = {
         "evaluation",
         "engine",
         "analysis",
+        "model_zoo",
     },
 }
 

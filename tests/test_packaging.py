@@ -1,11 +1,13 @@
-"""The built wheel, the import without detectron2, and the hash check of its installation."""
+"""The wheel, built and installed; the import without detectron2, whose installer checks hashes."""
 
 import base64
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -13,13 +15,18 @@ from pathlib import Path
 import pytest
 
 import dnl_det
+from dnl_det.__main__ import COMMANDS
 
-PACKAGED = ["pyproject.toml", "LICENSE", "README.md", "dnl_det", "tests"]
+PACKAGED = ["pyproject.toml", "setup.py", "LICENSE", "README.md", "configs", "dnl_det", "tests"]
+BUILD_SDIST = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
-def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this checkout, built from a copy because setuptools writes beside its input."""
+def wheel_file(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the source distribution of this checkout, as ``python -m build`` makes it.
+
+    Both are built from a copy, because setuptools writes beside its input.
+    """
     pytest.importorskip("setuptools", "77", reason="building needs setuptools 77 or later")
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in PACKAGED:
@@ -28,10 +35,59 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFi
             shutil.copytree(root / name, source / name, ignore=ignored)
         else:
             shutil.copy(root / name, source)
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", str(output), str(source)], check=True)
+    python = [sys.executable, "-W", "ignore"]
+    subprocess.run([*python, "-c", BUILD_SDIST, str(output)], cwd=source, check=True)
+    (archive,) = output.glob("*.tar.gz")
+    build = [*python, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(output), str(archive)], check=True)
     (path,) = output.glob("*.whl")
-    return zipfile.ZipFile(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(wheel_file)
+
+
+class Installed:
+    """The wheel in an environment of its own, with this one's other packages and no checkout.
+
+    Programs run in a folder that is empty at first, which is DETECTRON2_DATASETS too.
+    """
+
+    def __init__(self, wheel: Path, folder: Path) -> None:
+        environment = folder / "environment"
+        self.folder = folder / "work"
+        self.folder.mkdir()
+        self.programs = environment / "bin"
+        venv.create(environment)
+        (self.site_packages,) = environment.glob("lib/python*/site-packages")
+        others = [path for path in sys.path if path.endswith("-packages")]
+        (self.site_packages / "others.pth").write_text("\n".join(others))
+        install = ["python", "-m", "pip", "install", "--no-deps", "--no-index"]
+        # The dnl_det of the other packages must stay there.
+        self.run(*install, "--ignore-installed", str(wheel))
+
+    def run(self, program: str, *words: str) -> str:
+        """Run a program of the environment to its end; what it printed."""
+        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PIP_USER")}
+        given = {"DETECTRON2_DATASETS": str(self.folder), "PYTHONWARNINGS": "ignore"}
+        result = subprocess.run(
+            [str(self.programs / program), *words],
+            cwd=self.folder,
+            env={**kept, **given},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(wheel_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return Installed(wheel_file, tmp_path_factory.mktemp("installed"))
 
 
 def metadata_lines(wheel: zipfile.ZipFile) -> list[str]:
@@ -53,10 +109,44 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, root:
     assert len(modules) > 5
     page = {str(path.relative_to(root)) for path in (root / "dnl_det/analysis/page").iterdir()}
     assert len(page) > 5
-    assert modules | page | {"dnl_det/py.typed"} <= packed
-    assert {name.split("/")[0] for name in packed} == {"dnl_det"}
+    files = {str(path.relative_to(root)) for path in (root / "configs").rglob("*.yaml")}
+    configs = {f"dnl_det/model_zoo/{name}" for name in files}
+    assert len(configs) > 30
+    assert packed == modules | page | configs | {"dnl_det/py.typed"}
     licence = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     assert wheel.read(*licence) == (root / "LICENSE").read_bytes()
+
+
+def test_the_installed_command_has_every_command(installed: Installed) -> None:
+    output = installed.run("dnl-det", "--help")
+    assert output.startswith("usage: dnl-det ")
+    for command in (*COMMANDS, "train"):
+        assert f"\n    {command}" in output
+
+
+@pytest.mark.slow
+def test_installed_without_a_checkout_it_trains_and_predicts(
+    installed: Installed, tiny: list[str]
+) -> None:
+    code = (
+        "from dnl_det import model_zoo; name = 'Shapes/disentangled.yaml'; "
+        "print(model_zoo.get_config_file(name), model_zoo.get_config(name).MODEL.DNL.BLOCK)"
+    )
+    config, block = installed.run("python", "-c", code).split()
+    assert Path(config).is_relative_to(installed.site_packages)
+    assert block == "dnl"
+
+    installed.run("dnl-det", "shapes", "--num-train", "4", "--num-val", "2")
+    own = installed.folder / "own.yaml"
+    own.write_text(f"_BASE_: {config}\nSOLVER:\n  MAX_ITER: 2\nOUTPUT_DIR: output\n")
+    output = installed.run("dnl-det", "train", "--config-file", "own.yaml", *tiny)
+    assert "Task: segm" in output
+    trained = ("--config-file", "output/config.yaml", "--weights", "output/model_final.pth")
+    installed.run("dnl-det", "predict", *trained, "shapes/val/000001.bmp", "--output", "found")
+    assert (installed.folder / "found" / "000001.png").is_file()
+    assert isinstance(
+        json.loads((installed.folder / "found" / "detections.json").read_text()), list
+    )
 
 
 def test_import_without_detectron2_says_what_to_do(root: Path) -> None:
@@ -77,7 +167,7 @@ def test_without_pkg_resources_only_detectron2_s_zoo_is_missing(
     """As under setuptools 82: the wheel asks for an earlier one, and the README says so."""
     code = (
         "import sys; sys.modules['pkg_resources'] = None; "
-        "import train_net, dnl_det.cli.predict, dnl_det.cli.explore, dnl_det.cli.diagnose; "
+        "import dnl_det.cli.train, dnl_det.cli.predict, dnl_det.cli.explore, dnl_det.cli.diagnose; "
         "print('all else is there', flush=True); from detectron2 import model_zoo"
     )
     result = subprocess.run(

@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from detectron2.config import get_cfg
@@ -27,13 +28,16 @@ def commands(readme):
 
 def test_python_examples_run(readme, capsys):
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 2
-    spaces = [{}, {}]
+    assert len(blocks) == 3
+    spaces = [{}, {}, {}]
     for block, space in zip(blocks, spaces, strict=True):
         exec(compile(block, "README.md", "exec"), space)
-    assert "Instances(num_instances=" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Instances(num_instances=" in printed
+    assert spaces[1]["cfg"].MODEL.DNL.RES5 == [-3, -2, -1]
+    assert Path(printed.splitlines()[-1]).is_file()
     assert hasattr(spaces[0]["model"].backbone.bottom_up.res4[4], "attention")
-    assert hasattr(spaces[1]["resnet"].res5[0], "attention")
+    assert hasattr(spaces[2]["resnet"].res5[0], "attention")
 
 
 def test_training_commands_are_understood(readme, root, monkeypatch):

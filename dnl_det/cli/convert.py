@@ -2,11 +2,9 @@
 
 example:
   python -m dnl_det convert authors_dnl_c4c5all.pth dnl_c4_c5all.pth
-  python train_net.py --eval-only MODEL.WEIGHTS dnl_c4_c5all.pth \\
-      --config-file configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_dnl_c4_c5all_1x.yaml
 
 The layout is recognised by itself, every tensor is accounted for, and a file that does not fit is
-refused. Nothing in the file can run code.
+refused. Nothing in the file can run code. The commands to evaluate the model are printed.
 """
 
 import argparse
@@ -18,6 +16,7 @@ import torch
 from ..checkpoint import Conversion, convert
 from ..engine import exit_on_bad_input
 from ..files import refuse_to_overwrite, write_whole
+from ..model_zoo import get_config_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +69,15 @@ def _report(conversion: Conversion, output: Path) -> str:
             "MODEL.PIXEL_STD [58.395,57.12,57.375], MODEL.RESNETS.STRIDE_IN_1X1 False.",
         ]
         return "\n".join(lines)
+    config = conversion.config
+    if not Path(config).is_file():  # not in the checkout
+        config = shlex.quote(get_config_file(config.removeprefix("configs/")))
     weights = shlex.join(["MODEL.WEIGHTS", str(output), *conversion.overrides])
     lines += [
         "Evaluate it, and detect with it:",
-        f"  python train_net.py --config-file {conversion.config} \\",
+        f"  python -m dnl_det train --config-file {config} \\",
         f"      --eval-only {weights}",
-        f"  python -m dnl_det predict --config-file {conversion.config} \\",
+        f"  python -m dnl_det predict --config-file {config} \\",
         f"      --weights {shlex.quote(str(output))} --output detections IMAGE.jpg"
         + (f" --opts {shlex.join(conversion.overrides)}" if conversion.overrides else ""),
     ]

@@ -26,10 +26,10 @@ from .optimizer import check_solver
 _EPILOG = """
 Examples:
 
-    train      python train_net.py --config-file CONFIG
+    train      %(prog)s --config-file CONFIG
     ... on 8 GPUs        --num-gpus 8          ... go on after a stop    --resume
-    evaluate   python train_net.py --config-file CONFIG --eval-only MODEL.WEIGHTS model.pth
-    own data   python train_net.py --config-file CONFIG --train-json train.json \\
+    evaluate   %(prog)s --config-file CONFIG --eval-only MODEL.WEIGHTS model.pth
+    own data   %(prog)s --config-file CONFIG --train-json train.json \\
                    --train-images images/ --val-json val.json --val-images images/
     any key    ... SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.005 OUTPUT_DIR output/mine
 """
@@ -78,7 +78,10 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             and a value, an unknown key, or a value that is not allowed.
     """
     if not config_file:
-        raise ValueError("--config-file is missing: give one, such as a file in configs/")
+        raise ValueError(
+            "--config-file is missing: give one, such as a file in configs/ "
+            "or what dnl_det.model_zoo.get_config_file returns"
+        )
     cfg = get_cfg()
     add_dnl_config(cfg)
     merge_file(cfg, config_file)

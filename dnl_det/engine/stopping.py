@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -60,12 +61,9 @@ class StopOnSignal(HookBase):
         self.trainer.checkpointer.save(name, iteration=self.trainer.iter)
         comm.synchronize()  # no process ends the others before the file is written
         if comm.is_main_process():
-            script, *words = sys.argv
-            words = [word for word in words if word != "--resume"]
-            again = shlex.join([script, "--resume", *words])
             logging.getLogger(__name__).warning(
                 f"{signal.Signals(number).name}: stopped after iteration {self.trainer.iter}, "
-                f"saved as {name}.pth. Go on with: python {again}"
+                f"saved as {name}.pth. Go on with: {_command('--resume')}"
             )
         sys.exit(128 + number)
 
@@ -77,6 +75,19 @@ class StopOnSignal(HookBase):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+
+def _command(*options: str) -> str:
+    """The command line of this program, with ``options`` added where they are missing."""
+    program, *words = sys.argv
+    start = ["python", program]
+    if Path(program).name == "__main__.py":
+        start = ["python", "-m", "dnl_det"]
+    elif not program.endswith(".py"):
+        start = [program]
+    if words[:1] == ["train"]:
+        start.append(words.pop(0))
+    return shlex.join([*start, *options, *(word for word in words if word not in options)])
 
 
 @contextmanager
@@ -95,7 +106,7 @@ def exit_on_signal(what: str) -> Iterator[None]:
         restore()
         logging.getLogger(__name__).warning(
             f"{signal.Signals(number).name}: {what} was stopped before its end and has no result. "
-            f"Start it again with: python {shlex.join(sys.argv)}"
+            f"Start it again with: {_command()}"
         )
         sys.exit(128 + number)
 

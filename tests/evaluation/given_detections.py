@@ -5,7 +5,6 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-import train_net
+from dnl_det.cli import train
+from dnl_det.engine import argument_parser
 
 
 class ExactBoxes(Boxes):
@@ -72,8 +70,8 @@ def verify_and_print(cfg, results):
     return verify_results(cfg, results)
 
 
-verify_results = train_net.verify_results
-train_net.verify_results = verify_and_print
+verify_results = train.verify_results
+train.verify_results = verify_and_print
 
 if __name__ == "__main__":
-    train_net.run()
+    train.run(argument_parser().parse_args())

@@ -25,7 +25,7 @@ def evaluate(request, tmp_path, monkeypatch):
         words = ["--config-file", write_config(tmp_path), "--eval-only", *data]
         words += ["OUTPUT_DIR", tmp_path / "out"]
         arguments = argument_parser().parse_args(list(map(str, words)))
-        results = given_detections.train_net.main(arguments)
+        results = given_detections.train.main(arguments)
         return results, (tmp_path / "out" / "log.txt").read_text()
 
     return run
