@@ -25,6 +25,9 @@ def add_dnl_config(cfg: CN) -> None:
     # "SGD", as detectron2 has it, or "AdamW", whose steps do not shrink with the gradient: query
     # and key of an attention that is still near uniform get gradients close to 0.
     _add_missing(cfg.SOLVER, "OPTIMIZER", "SGD")
+    # How many times the training sees each image. Sets MAX_ITER, and adapts STEPS and WARMUP_ITERS;
+    # 0 leaves all three as they are.
+    _add_missing(cfg.SOLVER, "EPOCHS", 0)
     # How many steps of a training whose loss or gradient is NaN or infinite are left out, in all,
     # before one stops it; 0 stops at the first. No such step changes the weights.
     _add_missing(cfg.SOLVER, "MAX_BAD_STEPS", 0)

@@ -15,7 +15,8 @@ from .check_json import MAX_JSON_MB, read_json
 from .findings import Report
 from .keypoints import use_keypoints
 
-_SPLITS = {"TRAIN": ("own_train", "TRAIN"), "VAL": ("own_val", "TEST")}
+OWN_TRAIN = "own_train"
+_SPLITS = {"TRAIN": (OWN_TRAIN, "TRAIN"), "VAL": ("own_val", "TEST")}
 Categories = list[tuple[int, str]]
 
 

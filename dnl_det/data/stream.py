@@ -34,6 +34,7 @@ class TrainingStream:
         cfg: of the data and the loader as in detectron2. ``SEED`` below 0: one is drawn.
 
     Attributes:
+        images: how many the training sees.
         batch: the samples of the last batch given.
 
     Raises:
@@ -52,6 +53,7 @@ class TrainingStream:
         self._batch_size = total // self._processes
         self._workers = parts["num_workers"]
         dicts, self._sampler = parts["dataset"], parts["sampler"]
+        self.images = len(dicts)
         self._subset_ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO")
         self._wide = [grouped and d["width"] > d["height"] for d in dicts]
         self._samples = DatasetFromList(dicts, copy=False)
@@ -60,7 +62,7 @@ class TrainingStream:
         self._layout = {
             "processes": self._processes,
             "SOLVER.IMS_PER_BATCH": total,
-            "images": len(dicts),
+            "images": self.images,
             "DATALOADER.SAMPLER_TRAIN": cfg.DATALOADER.SAMPLER_TRAIN,
             "DATALOADER.ASPECT_RATIO_GROUPING": grouped,
         }

@@ -22,6 +22,7 @@ from ..modeling import BLOCK_KEYS, check_dnl_config, check_test_augmentation
 from .config_files import merge_file, merge_overrides
 from .kept_inputs import config_file_kept, protect_inputs
 from .optimizer import check_solver
+from .schedule import check_schedule
 
 _EPILOG = """
 Examples:
@@ -30,7 +31,7 @@ Examples:
     ... on 8 GPUs        --num-gpus 8          ... go on after a stop    --resume
     evaluate   %(prog)s --config-file CONFIG --eval-only MODEL.WEIGHTS model.pth
     own data   %(prog)s --config-file CONFIG --train-json train.json \\
-                   --train-images images/ --val-json val.json --val-images images/
+                   --train-images images/ --val-json val.json --val-images images/ --epochs 12
     any key    ... SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.005 OUTPUT_DIR output/mine
 """
 # Keys on which a published AP does not depend; see setup.
@@ -47,19 +48,19 @@ _HARMLESS = (
     "MODEL.DNL.MONITOR_SHARE",
     "CUDNN_BENCHMARK",
 )
-# Keys that say how long and how fast to train; see _respect_given_schedule.
-_SCHEDULE = ("SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.STEPS")
 _COCO_VAL_IMAGES = 5000
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """detectron2's command line, and four options for one's own COCO-format data."""
+    """detectron2's command line, one's own COCO-format data, and the length in epochs."""
     parser = default_argument_parser(epilog=_EPILOG)
     for split in ("train", "val"):
         for kind, what in (("json", "COCO-format annotations"), ("images", "folder of the images")):
             key = f"DATASETS.{split.upper()}_{kind.upper()}"
             text = f"{what} of your own {split} data ({key})"
             parser.add_argument(f"--{split}-{kind}", default="", metavar="PATH", help=text)
+    text = "length of the training, its steps and warm-up adapted (SOLVER.EPOCHS)"
+    parser.add_argument("--epochs", default="", metavar="N", help=text)
     return parser
 
 
@@ -152,11 +153,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
             "or make it writable"
         ) from error
     fall_back_to_cpu(cfg)
+    given = _overrides(args)[::2]
+    check_schedule(cfg, args.config_file, given)
     own_data = use_own_data(cfg, will_be_checked=True)
     protect_inputs(cfg, args)
     sizes = prepare_data(cfg, not args.eval_only, os.path.join(cfg.OUTPUT_DIR, "annotations"))
-    given = _overrides(args)[::2]
-    _respect_given_schedule(cfg, given)
     if own_data or any(key not in _HARMLESS for key in given):
         _drop_expectations(cfg, "this is not the config's own run")
     if sizes.get("coco_2017_val", _COCO_VAL_IMAGES) != _COCO_VAL_IMAGES:
@@ -196,20 +197,9 @@ def _overrides(args: argparse.Namespace) -> list[str]:
     for name in ("train_json", "train_images", "val_json", "val_images"):
         if value := getattr(args, name):
             own += [f"DATASETS.{name.upper()}", value]
+    if args.epochs:
+        own += ["SOLVER.EPOCHS", args.epochs]
     return own + list(args.opts or [])
-
-
-def _respect_given_schedule(cfg: CfgNode, given: Sequence[str]) -> None:
-    # REFERENCE_WORLD_SIZE rescales batch, rate and length to the number of processes; whoever
-    # types one of them means that number.
-    if "SOLVER.REFERENCE_WORLD_SIZE" in given:
-        return
-    if cfg.SOLVER.REFERENCE_WORLD_SIZE and any(key in _SCHEDULE for key in given):
-        cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
-        logging.getLogger(__name__).info(
-            "SOLVER.REFERENCE_WORLD_SIZE: 0, since the schedule was given on the command line; "
-            "batch, rate and length are not rescaled."
-        )
 
 
 def _drop_expectations(cfg: CfgNode, why: str) -> None:

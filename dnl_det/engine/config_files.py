@@ -67,6 +67,12 @@ def files_of(file: str) -> list[str]:
     return [name for name, _ in _read(file, ())]
 
 
+def keys_of(file: str) -> list[set[str]]:
+    """The keys that these files set, such as ``SOLVER.MAX_ITER``, of each in the same order."""
+    contents = (content for _, content in _read(file, ()))
+    return [{".".join(map(str, path)) for path, _ in _values(content)} for content in contents]
+
+
 def _of_version(cfg: CfgNode, contents: Sequence[tuple[str, dict[Any, Any]]]) -> CfgNode:
     """A copy of ``cfg``, with the keys of that version of detectron2 that the files are of."""
     version = cfg.VERSION

@@ -52,9 +52,10 @@ def check_solver(cfg: CfgNode) -> None:
     ):
         if value not in allowed:
             raise ValueError(f"SOLVER.{key}: {value!r} is not one of {', '.join(allowed)}")
-    bad_steps = solver_keys.get("MAX_BAD_STEPS", 0)
-    if type(bad_steps) is not int or bad_steps < 0:
-        raise ValueError(f"SOLVER.MAX_BAD_STEPS: {bad_steps!r} must be a whole number from 0 on")
+    for key in ("MAX_BAD_STEPS", "EPOCHS", "REFERENCE_WORLD_SIZE"):
+        value = solver_keys.get(key, 0)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"SOLVER.{key}: {value!r} must be a whole number from 0 on")
 
 
 def _build(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -25,8 +25,9 @@ from ..evaluation import build_evaluator
 from ..modeling import check_test_augmentation, replace_sync_bn
 from .attention_monitor import AttentionMonitor
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
-from .optimizer import build_optimizer
+from .optimizer import build_optimizer, check_solver
 from .resuming import check_same_optimizer, use_own_values
+from .schedule import LengthNote, with_epochs
 from .stopping import StopOnSignal
 
 # RetinaNet's running mean of the number of positive anchors, which is no buffer.
@@ -44,8 +45,8 @@ class Trainer(DefaultTrainer):
         cfg: detectron2's config with ``add_dnl_config``.
 
     Raises:
-        ValueError: ``SOLVER.AMP.ENABLED`` without a CUDA device, or ``SOLVER.MAX_BAD_STEPS`` below
-            0.
+        ValueError: ``SOLVER.AMP.ENABLED`` without a CUDA device, or a key of ``SOLVER`` that
+            :func:`check_solver` refuses.
     """
 
     _hooks: list[HookBase]
@@ -58,15 +59,12 @@ class Trainer(DefaultTrainer):
             raise ValueError(
                 "SOLVER.AMP.ENABLED: True needs a CUDA device, and there is none; set it to False"
             )
-        if cfg.SOLVER.MAX_BAD_STEPS < 0:
-            raise ValueError(
-                f"SOLVER.MAX_BAD_STEPS: {cfg.SOLVER.MAX_BAD_STEPS} must be 0 (stop at the first) "
-                "or more"
-            )
+        check_solver(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
+        cfg = with_epochs(cfg, data_loader.images)
 
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
@@ -90,6 +88,8 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             # Before the last, which writes what the others have put into the event storage.
             hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
+            if LengthNote.wanted(self.cfg):
+                hooks.append(LengthNote(self.cfg, self.data_loader.images))
         return hooks
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -103,8 +103,13 @@ class Trainer(DefaultTrainer):
             )
         elif done == self.max_iter:
             logger.warning(
-                f"--resume: all {done} iterations are done. To train longer, raise SOLVER.MAX_ITER."
+                f"--resume: all {done} iterations are done. Raise {self._length_key} to train "
+                "longer."
             )
+
+    @property
+    def _length_key(self) -> str:
+        return "SOLVER.EPOCHS" if self.cfg.SOLVER.EPOCHS else "SOLVER.MAX_ITER"
 
     def train(self) -> dict[str, Any] | None:
         """Train from ``start_iter`` on, with the data that an uninterrupted run has then."""
@@ -222,7 +227,7 @@ class Trainer(DefaultTrainer):
         if (done := state_dict["iteration"] + 1) > self.max_iter:
             raise ValueError(
                 f"--resume: SOLVER.MAX_ITER is {self.max_iter}, and {done} iterations are done: "
-                f"set {done} or more, or evaluate with --eval-only"
+                f"raise {self._length_key} to go on, or evaluate with --eval-only"
             )
         optimizer = self._trainer.optimizer
         check_same_optimizer(self.cfg, optimizer, state_dict["_trainer"]["optimizer"])

@@ -198,6 +198,7 @@ def test_modern_config_is_detectron2s_own_with_dnl(name, load, flatten):
     assert found.pop("INPUT.IMAGE_LIBRARY") == "pillow"
     assert found.pop("SOLVER.OPTIMIZER") == "SGD"
     assert found.pop("SOLVER.MAX_BAD_STEPS") == 0
+    assert found.pop("SOLVER.EPOCHS") == 0
     assert found.pop("DATASETS.MAX_JSON_MB") == 4096
     assert {key: value for key, value in found.items() if not key.startswith("DATASETS.")} == {}
     assert theirs.DATASETS.TRAIN == load(name).DATASETS.TRAIN
