@@ -25,6 +25,7 @@ from ..analysis.explorer import GENERATOR, PAGE_BUDGET, block_names, explore_ima
 from ..analysis.figure import AttentionFigure, default_points
 from ..engine import exit_on_bad_input
 from ..files import refuse_to_overwrite, write_whole
+from ..text import escaped
 from .inputs import Inputs, add_input_arguments, files_read, read_inputs
 
 Point = tuple[float, float]
@@ -93,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
         with write_whole(path) as file:
             file.write(figures[name].png())
     written = [*pages, *figure_files.values()]
-    print("\n".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in written))
+    print(
+        "\n".join(f"{escaped(str(path))} ({path.stat().st_size / 1e6:.1f} MB)" for path in written)
+    )
     return 0
 
 
@@ -164,7 +167,7 @@ def _page(
         instances,
         given.metadata.thing_classes,
         blocks=blocks,
-        title=Path(given.files[index]).name,
+        title=escaped(Path(given.files[index]).name),
         model=f"{Path(args.config_file).stem}, {Path(args.weights).name}",
         threshold=args.threshold,
         budget=int(1e6 * args.budget),

@@ -1,5 +1,6 @@
 """Images for the models; the generated Shapes data set and its registration in detectron2."""
 
+from . import class_table  # noqa: F401  changes what detectron2 prints
 from .findings import DataError
 from .images import OpenCVMapper, build_mapper
 from .options import CATEGORY_IDS, THING_CLASSES, ShapesOptions

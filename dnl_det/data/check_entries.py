@@ -46,10 +46,10 @@ def check_categories(entries: list[Any], report: Report) -> list[dict[str, Any]]
         if identity is None:
             report.add("category-broken", f"the entry with index {index}")
             continue
-        name = entry.get("name")
-        if not isinstance(name, str) or not name:
-            entry["name"] = f"class_{identity}" if name in (None, "") else repr_shortly(name)
-            report.add("category-unnamed", f"id {identity} is named {entry['name']}")
+        name = _category_name(entry.get("name"), identity)
+        if name != entry.get("name"):
+            entry["name"] = name
+            report.add("category-unnamed", f"id {identity} is named {printable(name)}")
         if identity not in kept:
             kept[identity] = entry
             continue
@@ -61,6 +61,15 @@ def check_categories(entries: list[Any], report: Report) -> list[dict[str, Any]]
     if list(kept) and sorted(kept) != list(range(1, len(kept) + 1)):
         report.add("category-ids-sparse", f"{len(kept)} ids from {min(kept)} to {max(kept)}")
     return categories
+
+
+def _category_name(given: Any, identity: int) -> str:
+    if given in (None, ""):
+        return f"class_{identity}"
+    if not isinstance(given, str):
+        return repr_shortly(given)
+    # A lone surrogate can be written neither to a log nor to TensorBoard.
+    return given.encode(errors="backslashreplace").decode()
 
 
 def _tell_names_apart(categories: list[dict[str, Any]], report: Report) -> None:

@@ -70,7 +70,11 @@ FAULTS: dict[str, Fault] = {
     "category-broken": Fault(ERROR, "a category without a whole number as its id", "give it one"),
     "category-conflict": Fault(ERROR, "one id for two categories", "give each an id"),
     "category-repeated": Fault(REPAIRED, "a category listed twice", "it is taken once"),
-    "category-unnamed": Fault(REPAIRED, "a category without a name", "it is named by its id"),
+    "category-unnamed": Fault(
+        REPAIRED,
+        "a category without a name, or with one that is no text",
+        "it is named by its id, or by the value in words",
+    ),
     "category-name-repeated": Fault(
         REPAIRED, "one name for two categories", "the id is added to the names"
     ),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..text import escaped
 from .faults import ERROR, FAULTS, KINDS, REPAIRED, SKIPPED
 
 _LONGEST = 300  # characters of a text from the data; a hostile one may have millions
@@ -131,7 +132,7 @@ class Report:
 def printable(value: Any) -> str:
     """A value from the data in a terminal: no control characters, not endless."""
     text = value if isinstance(value, str) else repr_shortly(value)
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: _LONGEST + 1])
+    text = escaped(text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 

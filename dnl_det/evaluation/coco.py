@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..files import write_whole
+from ..text import table_cell
 from .limit import COCO_LIMIT, COCO_LIMITS, take_beyond_coco
 
 # The key of a prediction, beside detectron2's "image_id" and "instances".
@@ -143,6 +144,18 @@ class CheckedCOCOEvaluator(COCOEvaluator):
             max_dets_per_image=self._max_dets_per_image,
         )
         return evaluation, take_beyond_coco(evaluation)
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None
+    ) -> dict[str, float]:
+        """detectron2's; the names of classes fit its table, and are whole in the results."""
+        names = class_names or []
+        shown = [table_cell(name) for name in names]
+        if len(set(shown)) < len(shown):  # shortened to the same
+            shown = [f"{number}: {name}" for number, name in enumerate(shown, 1)]
+        whole = {f"AP-{cell}": f"AP-{name}" for cell, name in zip(shown, names, strict=True)}
+        results = super()._derive_coco_results(coco_eval, iou_type, shown or None)
+        return {whole.get(key, key): value for key, value in results.items()}
 
     def _evaluate_nothing(
         self, task: str, img_ids: list[int] | None

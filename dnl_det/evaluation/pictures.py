@@ -1,5 +1,7 @@
 """Pictures of detections and of what was annotated."""
 
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +10,17 @@ from detectron2.data import Metadata
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.colormap import colormap
+from detectron2.utils.logger import log_first_n
 from detectron2.utils.visualizer import Visualizer
+from matplotlib import rc_context
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from ..text import shortened
 
 # Pixels. In a smaller picture, class names would hide the objects.
 _SHORT_SIDE = 480
 _FONT_SIZE = 18
+_LONGEST_NAME = 24  # characters: most of the width of the smallest picture
 # Light enough for the object to be seen through its mask.
 _MASK_ALPHA = 0.3
 
@@ -36,8 +44,7 @@ def draw_detections(
     masks = shown.pred_masks.numpy() if shown.has("pred_masks") else None
     classes, scores = shown.pred_classes.tolist(), shown.scores.tolist()
     labels = [
-        f"{metadata.thing_classes[index]} {score:.0%}"
-        for index, score in zip(classes, scores, strict=True)
+        f"{name} {score:.0%}" for name, score in zip(_names(classes, metadata), scores, strict=True)
     ]
     return _draw(image, shown.pred_boxes.tensor.numpy(), masks, labels, classes)
 
@@ -51,8 +58,12 @@ def draw_annotations(
     has_masks = all("segmentation" in a for a in annotations)
     masks = [a["segmentation"] for a in annotations] if has_masks else None
     classes = [a["category_id"] for a in annotations]
-    labels = [metadata.thing_classes[index] for index in classes]
+    labels = _names(classes, metadata)
     return _draw(image, np.array(boxes).reshape(-1, 4), masks, labels, classes)
+
+
+def _names(classes: Sequence[int], metadata: Metadata) -> list[str]:
+    return [shortened(metadata.thing_classes[index], _LONGEST_NAME) for index in classes]
 
 
 def _draw(
@@ -63,11 +74,25 @@ def _draw(
     # Its own choice shrinks as the picture is enlarged.
     canvas._default_font_size = max(canvas._default_font_size, _FONT_SIZE / scale)
     palette = colormap(rgb=True, maximum=1)
-    canvas.overlay_instances(
-        boxes=boxes,
-        masks=masks,
-        labels=labels,
-        assigned_colors=[palette[index % len(palette)] for index in classes],
-        alpha=_MASK_ALPHA,
-    )
-    return canvas.output.get_image()
+    _warn_of_missing_glyphs(labels)
+    with warnings.catch_warnings(), rc_context({"text.parse_math": False, "text.usetex": False}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # one for each character
+        canvas.overlay_instances(
+            boxes=boxes,
+            masks=masks,
+            labels=labels,
+            assigned_colors=[palette[index % len(palette)] for index in classes],
+            alpha=_MASK_ALPHA,
+        )
+        return canvas.output.get_image()
+
+
+def _warn_of_missing_glyphs(labels: Sequence[str]) -> None:
+    font = get_font(findfont(FontProperties(family=["sans-serif"])))
+    if not all(font.get_char_index(ord(c)) for label in labels for c in label):
+        log_first_n(
+            logging.WARNING,
+            f"The font {font.family_name} lacks characters of class names, which pictures show as "
+            "boxes. Name an installed font that has them as font.sans-serif in a matplotlibrc.",
+            name=__name__,
+        )

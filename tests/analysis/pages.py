@@ -69,9 +69,10 @@ def make_page(folder: Path, name="page", kinds=(DNL, DNL), gamma=0.5, size=(90, 
     inputs = [{"image": resized, "height": image.shape[0], "width": image.shape[1]}]
     with torch.no_grad(), record_attention(model, {"layers.1": 4, "layers.3": 8}) as record:
         model(inputs)
+    names = options.pop("names", NAMES)
     options = {"title": "photo.jpg", "model": "small", **options}
     page = explore_image(
-        record, image, detections(*image.shape[:2]), NAMES, blocks=block_names(model), **options
+        record, image, detections(*image.shape[:2]), names, blocks=block_names(model), **options
     )
     file = folder / f"{name}.html"
     file.write_text(page)

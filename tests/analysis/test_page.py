@@ -144,6 +144,28 @@ def test_it_opens_from_a_file_alone(browser, page):
         assert word in text, word
 
 
+def test_any_class_name_is_text_of_its_own(browser, tmp_path):
+    names = ["\u202eThis is reversed", "<script>document.title = 'mine'</script> " + 40 * "long "]
+    file, _ = make_page(tmp_path, names=names)
+    visit(browser, file, "#threshold=0.3")
+    assert browser.title == "photo.jpg - attention"
+    for places in ("#labels span", "#list button"):
+        for place in browser.find_elements("css selector", places):
+            name = place.find_element("tag name", "bdi")
+            assert name.get_attribute("title") in names
+            assert name.get_attribute("textContent") == name.get_attribute("title")
+            assert name.rect["width"] < 260
+            # The score is behind the name, whatever direction that has.
+            left, right = browser.execute_script(
+                "const r = document.createRange(); r.selectNodeContents(arguments[0]);"
+                "r.setStartAfter(arguments[1]); const box = r.getBoundingClientRect();"
+                "return [arguments[1].getBoundingClientRect().right, box.right]",
+                place,
+                name,
+            )
+            assert right > left
+
+
 def test_a_point_finds_the_position_that_python_finds(browser, page):
     file, record = page
     frame = record.frames[0]

@@ -66,6 +66,16 @@ def test_a_page_an_image(explore, images, tmp_path, capsys):
     assert str(files[0]) in capsys.readouterr().out
 
 
+def test_any_file_name(explore, images, tmp_path, capsys):
+    file = tmp_path / "no utf-8 \udcff\n$^$ <b>.png"
+    file.write_bytes(images[0].read_bytes())
+    explore(file)
+    (page,) = (tmp_path / "out").iterdir()
+    assert page.stem == file.stem
+    assert content_of(page)["title"] == r"no utf-8 \udcff\n$^$ <b>.png"
+    assert r"\udcff\n$^$ <b>.html (" in capsys.readouterr().out
+
+
 def test_a_page_has_the_attention_of_the_detectors_forward_pass(explore, root, images, tmp_path):
     explore(images[0])
     block = content_of(tmp_path / "out" / f"{images[0].stem}.html")["blocks"][0]

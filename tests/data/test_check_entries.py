@@ -210,11 +210,16 @@ def test_repeated_categories(data):
 
 def test_category_names(data):
     data.content["categories"] += [{"id": 3, "name": "dog"}, {"id": 4}, {"id": 5, "name": 7}]
+    data.content["categories"] += [
+        {"id": 6, "name": "\ud83d cat"},
+        {"id": 7, "name": "\U0001f600\n"},
+    ]
     found = check(data)
-    assert codes(found) == {"category-unnamed": 2, "category-name-repeated": 2}
-    assert codes(found, "note") == {"category-unused": 3}
+    assert codes(found) == {"category-unnamed": 3, "category-name-repeated": 2}
+    assert codes(found, "note") == {"category-unused": 5}
     names = [name for _, name in found.categories]
-    assert names == ["cat", "dog (id 2)", "dog (id 3)", "class_4", "7"]
+    assert names[:5] == ["cat", "dog (id 2)", "dog (id 3)", "class_4", "7"]
+    assert names[5:] == [r"\ud83d cat", "\U0001f600\n"]
 
 
 def test_repeated_images(data):

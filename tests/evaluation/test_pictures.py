@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, Instances
+from detectron2.utils import logger
 
 from dnl_det.evaluation.pictures import draw_annotations, draw_detections
 
@@ -53,3 +54,29 @@ def test_annotations_are_drawn_where_they_are(shapes):
         x, y, width, height = (3.75 * side for side in annotation["bbox"])
         inside = changed[int(y) : int(y + height), int(x) : int(x + width)]
         assert inside.mean() > 0.2
+
+
+def drawn_width(name):
+    """Pixels that a detection with this class name takes of a picture 800 wide."""
+    metadata = Metadata(name="named", thing_classes=[name])
+    picture = draw_detections(BLANK, instances([0.6]), metadata, threshold=0.5)
+    return np.ptp(np.flatnonzero((picture != 200).any(axis=(0, 2))))
+
+
+def test_dollars_are_drawn_and_are_no_mathematics():
+    assert drawn_width("$mmmmmmmm$") > drawn_width("mmmmmmmm") + 20
+    for broken in (r"$\frac{1}{$", "a $x^{2$ b_c", "$$"):
+        drawn_width(broken)
+
+
+def test_a_long_name_is_shortened_on_the_picture():
+    assert drawn_width("long " * 40) < 400
+
+
+def test_characters_without_a_glyph_are_one_warning(recwarn, caplog, monkeypatch):
+    monkeypatch.setattr(logger, "_LOG_COUNTER", logger.Counter())
+    for name in ("\U00020000", "\U00020001\U00020002", "\x00\n\ud800", "cat"):
+        drawn_width(name)
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+    (message,) = caplog.messages
+    assert "lacks characters of class names" in message

@@ -52,6 +52,11 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// The name of a class, shortened where it is long. Whatever turns its text leaves the score alone.
+function className(detection) {
+  return element("bdi", { text: detection.label, title: detection.label });
+}
+
 function svgElement(name, attributes) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -79,7 +84,7 @@ function drawDetections(svg, labels, image, detections, state) {
       shapes.push(svgElement("rect", { ...size, stroke: detection.colour, class: "box" }));
     }
     if (state.labels) {
-      const label = element("span", { text: `${detection.label} ${Math.round(100 * detection.score)}` });
+      const label = element("span", {}, className(detection), ` ${Math.round(100 * detection.score)}`);
       // Near the right edge it ends where its box does.
       const atEnd = x0 > 0.7 * image.width;
       label.style.left = `${(100 * clamp(atEnd ? x1 : x0, 0, image.width)) / image.width}%`;

@@ -137,7 +137,7 @@ function listDetections(list, detections, threshold, choose) {
   list.replaceChildren(...shown.map((detection) => {
     const swatch = element("i", { class: "swatch" });
     swatch.style.background = detection.colour;
-    const button = element("button", { type: "button" }, swatch, detection.label, element("span", { class: "muted", text: ` ${Math.round(100 * detection.score)}` }));
+    const button = element("button", { type: "button" }, swatch, className(detection), element("span", { class: "muted", text: ` ${Math.round(100 * detection.score)}` }));
     button.addEventListener("click", () => choose(detection));
     return element("li", {}, button);
   }));
