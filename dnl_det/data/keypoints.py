@@ -58,6 +58,18 @@ def use_keypoints(cfg: CfgNode, name: str, categories: list[dict[str, Any]]) -> 
         )
 
 
+def check_same_keypoints(*data_sets: str) -> None:
+    """Check that data sets have the same key points in the same order.
+
+    Raises:
+        ValueError: they differ.
+    """
+    names = {name: MetadataCatalog.get(name).get("keypoint_names") for name in data_sets}
+    if len({str(one) for one in names.values()}) > 1:
+        found = " and ".join(f"{one} of data set {name}" for name, one in names.items())
+        raise ValueError(f"key points differ: {found}; they must be the same, in the same order")
+
+
 def _are_names(names: Any) -> bool:
     return (
         isinstance(names, list)

@@ -13,7 +13,7 @@ from .check import raise_errors
 from .check_entries import check_categories
 from .check_json import MAX_JSON_MB, read_json
 from .findings import Report
-from .keypoints import use_keypoints
+from .keypoints import check_same_keypoints, use_keypoints
 
 OWN_TRAIN = "own_train"
 _SPLITS = {"TRAIN": (OWN_TRAIN, "TRAIN"), "VAL": ("own_val", "TEST")}
@@ -72,6 +72,8 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
             f"DATASETS.TRAIN_JSON and VAL_JSON differ in their categories: "
             f"{categories['TRAIN']} and {categories['VAL']}; both need the same ids and names"
         )
+    if len(categories) == 2 and cfg.MODEL.KEYPOINT_ON:
+        check_same_keypoints(*(name for name, _ in _SPLITS.values()))
     if count := len(next(iter(categories.values()))):
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
         cfg.MODEL.RETINANET.NUM_CLASSES = count

@@ -161,4 +161,8 @@ def _in_original_image(instances: Instances, h: int, w: int) -> Instances:
     if instances.has("pred_masks"):
         probabilities = instances.pred_masks[:, 0]  # (R, 28, 28)
         result.pred_masks = paste_masks(probabilities, inclusive, h, w)
+    if instances.has("pred_keypoints"):  # (R, K, 3): x, y, score; points have no last pixel
+        height, width = instances.image_size
+        scale = inclusive.new_tensor([w / width, h / height, 1])
+        result.pred_keypoints = instances.pred_keypoints * scale
     return result

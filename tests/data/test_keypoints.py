@@ -75,6 +75,16 @@ def test_what_the_json_lacks_is_named(data, cfg, values, message):
         use_own_data(cfg)
 
 
+def test_key_points_in_another_order_are_refused(data, cfg, tmp_path):
+    for entry in data.content["categories"]:
+        entry["keypoints"] = NAMES[::-1]
+    other = tmp_path / "val.json"
+    other.write_text(json.dumps(data.content))
+    cfg.DATASETS.VAL_JSON = str(other)
+    with pytest.raises(ValueError, match="key points differ: .*left_eye.* of data set own_train"):
+        use_own_data(cfg)
+
+
 def test_sigmas_of_another_number_are_named(cfg):
     cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1] * 17
     with pytest.raises(ValueError, match=r"KEYPOINT_OKS_SIGMAS: 17 numbers must be one for each"):

@@ -128,6 +128,20 @@ def test_given_boxes_and_test_time_augmentation(config, model):
     assert isinstance(result["instances"].pred_boxes, Boxes)
 
 
+def test_key_points_are_scaled_to_the_original_image(config):
+    config.MODEL.KEYPOINT_ON = True
+    config.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 3
+    config.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = (8,)
+    model, inputs = build_model(config).eval(), image(64, 96, height=128, width=288)
+    (found,) = detect(model, inputs)
+    with torch.no_grad():
+        (resized,) = model.inference([inputs], do_postprocess=False)
+    assert len(found) > 0
+    expected = resized.pred_keypoints * torch.tensor([3.0, 2.0, 1.0])
+    torch.testing.assert_close(found.pred_keypoints, expected)
+    assert found.pred_keypoints.shape == (len(found), 3, 3)
+
+
 def test_other_roi_heads_are_refused(config):
     config.MODEL.ROI_HEADS.NAME = "CascadeROIHeads"
     config.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
