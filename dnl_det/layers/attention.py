@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .autocast import autocast_off
 from .chunked_attention import chunk_rows, chunked_attention, lacks_derivative
 
 BACKENDS = ("auto", "plain", "chunked", "sdpa")
@@ -54,8 +55,9 @@ def attend(
 ) -> Tensor:
     """``sum_j softmax_j(scale * q_i . k_j) v_j``.
 
-    All backends are exact; they differ in time and memory. Under ``torch.jit.script`` it is
-    ``plain`` whatever was asked for, so that the script runs where this package is not.
+    All backends are exact; they differ in time and memory. Under ``torch.jit.script``, and for
+    ONNX by the exporter that traces, it is ``plain`` whatever was asked for, so that the file runs
+    where this package is not.
 
     - ``plain``: two matrix products around a softmax. Keeps maps of L x S. Has every derivative.
     - ``chunked``: see :func:`~dnl_det.layers.chunked_attention.chunked_attention`. Keeps
@@ -82,15 +84,15 @@ def attend(
     """
     if not torch.jit.is_scripting():
         check_backend(backend)
-        if backend == "auto":
+        if backend == "auto" or _traced_for_onnx():
             backend = _choose(query, key, value)
         if backend == "chunked":
             wide = torch.promote_types(query.dtype, torch.float32)
-            with torch.autocast(query.device.type, enabled=False):
+            with autocast_off(query.device):
                 return chunked_attention(query.to(wide), key.to(wide), value, scale)
         if backend == "sdpa":
             q, k, v = (tensor.to(value.dtype).unsqueeze(1) for tensor in (query, key, value))
-            with torch.autocast(query.device.type, enabled=False):
+            with autocast_off(query.device):
                 return F.scaled_dot_product_attention(q, k, v, scale=scale).squeeze(1)
     return weighted_sum(attention_weights(query, key, scale=scale), value)
 
@@ -105,6 +107,11 @@ def check_init_std(init_std: float) -> None:
     """Raise a ValueError unless it is above 0."""
     if not init_std > 0:
         raise ValueError(f"init_std={init_std}: must be above 0")
+
+
+@torch.jit.unused
+def _traced_for_onnx() -> bool:
+    return torch.jit.is_tracing() and torch.onnx.is_in_onnx_export()
 
 
 def _choose(query: Tensor, key: Tensor, value: Tensor) -> str:
@@ -137,7 +144,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             return a @ b
     else:
-        with torch.autocast(a.device.type, enabled=False):
+        with autocast_off(a.device):
             return a @ b
 
 
@@ -173,6 +180,9 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, out_channels, H, W)``."""
+        # The sizes below would be the example's.
+        if not torch.jit.is_scripting() and _traced_for_onnx():
+            return super().forward(x)
         # One product an image, all with the same weight: torch.matmul would copy x first.
         weight = self.weight.flatten(1).expand(x.shape[0], -1, -1)  # (N, out_channels, C)
         flat = x.flatten(2)  # (N, C, L)

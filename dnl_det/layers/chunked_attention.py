@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
+from .autocast import autocast_off
+
 # Rows of the map at once. Fewer make the matrix products slower, more of res4's leave the cache.
 ROWS = 800
 
@@ -223,7 +225,7 @@ def _differentiable_gradients(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`_chunked_attention_backward` in torch's own operators, with maps of L x S."""
-    with torch.autocast(query.device.type, enabled=False):
+    with autocast_off(query.device):
         wide = grad.to(query.dtype)  # (N, L, E)
         weights = (query * scale @ key.mT).softmax(dim=2)  # (N, L, S)
         products = weights * (wide @ value.to(query.dtype).mT)

@@ -63,6 +63,7 @@ class DisentangledNonLocal2d(nn.Module):
         temperature: see above.
         whiten: subtract the means in ``disentangled``'s pairwise term.
         downsample: max-pool ``x`` 2x2 with stride 2 before key, value and mask; a side of 1 stays.
+            ``torch.export`` takes sides of 4 and more for free: ``Dim("height", min=4)``.
         use_out: values of D channels, with bias, and a convolution ``conv_out`` from D to C,
             without, on the sum of the terms.
         backend: what computes the pairwise term, see :func:`~dnl_det.layers.attention.attend`.
@@ -176,7 +177,10 @@ class DisentangledNonLocal2d(nn.Module):
         if not self.downsample:
             return x
         height, width = x.shape[2:]
-        return F.max_pool2d(x, (min(2, height), min(2, width)))
+        # A trace is for any size: whether a side is 1 is computed in it.
+        if torch.jit.is_tracing() or height == 1 or width == 1:
+            x = F.pad(x, (0, 1 // width, 0, 1 // height), value=-math.inf)
+        return F.max_pool2d(x, 2)
 
     def _query_and_key(self, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         return to_tokens(self.conv_query(x)), to_tokens(self.conv_key(keys))  # (N, L|S, D)

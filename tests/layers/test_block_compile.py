@@ -58,22 +58,41 @@ def test_compiled_for_any_size(build: Any, features: Any) -> None:
         torch.testing.assert_close(compiled(x), block(x), rtol=0, atol=1e-12)
 
 
-def test_trace_holds_for_another_size(variant: Variant, build: Any, features: Any) -> None:
+@pytest.mark.parametrize("example", [(2, 8, 6, 5), (1, 8, 1, 1), (2, 8, 6, 1)], ids=str)
+def test_trace_holds_for_another_size(
+    example: tuple[int, ...], variant: Variant, build: Any, features: Any
+) -> None:
     name, kwargs = variant
     block = build(name, **kwargs)
-    traced = torch.jit.trace(block, features(2, 8, 6, 5))
-    for shape in ((2, 8, 6, 5), (1, 8, 9, 4), (3, 8, 2, 7)):
+    traced = torch.jit.trace(block, features(*example))
+    for shape in (
+        (2, 8, 6, 5),
+        (1, 8, 9, 4),
+        (3, 8, 2, 7),
+        (2, 8, 1, 5),
+        (2, 8, 4, 1),
+        (1, 8, 1, 1),
+    ):
         x = features(*shape, seed=1)
         torch.testing.assert_close(traced(x), block(x), rtol=0, atol=1e-12)
 
 
-def test_exports_with_free_sizes(build: Any, features: Any) -> None:
-    block = build("dnl")
-    sizes = {0: torch.export.Dim("images"), 2: torch.export.Dim("height", min=2)}
-    sizes[3] = torch.export.Dim("width", min=2)
-    exported = torch.export.export(block, (features(2, 8, 6, 5),), dynamic_shapes=(sizes,))
-    x = features(3, 8, 9, 4, seed=1)
-    torch.testing.assert_close(exported.module()(x), block(x), rtol=0, atol=1e-12)
+@pytest.mark.parametrize(
+    # torch takes no size for free that a layer with stride 2 makes 1.
+    ("kwargs", "least"),
+    [({}, 2), ({"downsample": True}, 4), ({"downsample": True, "use_out": True}, 4)],
+    ids=["dnl", "downsample", "downsample-use-out"],
+)
+def test_exports_with_free_sizes(
+    kwargs: dict[str, Any], least: int, build: Any, features: Any
+) -> None:
+    block = build("dnl", **kwargs)
+    sizes = {0: torch.export.Dim("images"), 2: torch.export.Dim("height", min=least)}
+    sizes[3] = torch.export.Dim("width", min=least)
+    exported = torch.export.export(block, (features(2, 8, 6, 5),), dynamic_shapes=(sizes,)).module()
+    for shape in ((3, 8, 9, 4), (1, 8, least, least), (2, 8, 5, 12)):
+        x = features(*shape, seed=1)
+        torch.testing.assert_close(exported(x), block(x), rtol=0, atol=1e-12)
 
 
 def test_traces_under_autocast(features: Any) -> None:

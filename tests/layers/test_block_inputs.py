@@ -50,6 +50,22 @@ def test_any_size_of_any_dnl(
     _assert_transposes(block, torch.randn(images, 4, height, width, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_shapes_on_the_meta_device(variant: Variant, create_graph: bool, build: Any) -> None:
+    name, kwargs = variant
+    block = build(name, **kwargs).to("meta")
+    x = torch.empty(2, 8, 7, 5, dtype=torch.float64, device="meta", requires_grad=True)
+    y = block(x)
+    assert y.shape == x.shape
+    assert y.is_meta
+    (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=create_graph)
+    assert gradient.shape == x.shape
+    maps = block.attention_maps(x)
+    keys = 6 if kwargs.get("downsample") else 35
+    assert maps.pairwise is None or maps.pairwise.shape == (2, 35, keys)
+    assert maps.unary is None or maps.unary.shape == (2, keys)
+
+
 def test_images_of_a_batch_do_not_meet(variant: Variant, build: Any, features: Any) -> None:
     name, kwargs = variant
     block, x = build(name, **kwargs), features(3, 8, 5, 4)
