@@ -21,7 +21,7 @@ from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..data import TrainingStream, UnreadableImageError, build_mapper
-from ..evaluation import build_evaluator
+from ..evaluation import LabelError, build_evaluator
 from ..modeling import check_test_augmentation, replace_sync_bn
 from .attention_monitor import AttentionMonitor
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
@@ -273,7 +273,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
-        """detectron2's; an image that cannot be read ends the program, and is named."""
+        """detectron2's; an image or labels that cannot be used end the program, and are named."""
         try:
             results: dict[str, Any] = super().test(cfg, model, evaluators)
         except UnreadableImageError as error:
@@ -281,6 +281,8 @@ class Trainer(DefaultTrainer):
                 f"error: evaluation stopped at an image that changed since the start: {error}. "
                 "Correct it, or remove its entry; python -m dnl_det check-data finds others."
             )
+        except LabelError as error:
+            sys.exit(f"error: {error}")
         return results
 
     @classmethod

@@ -3,5 +3,6 @@
 from .build import build_evaluator
 from .coco import CheckedCOCOEvaluator
 from .faster_coco import FasterCOCOEvaluator
+from .semantic import LabelError
 
-__all__ = ["CheckedCOCOEvaluator", "FasterCOCOEvaluator", "build_evaluator"]
+__all__ = ["CheckedCOCOEvaluator", "FasterCOCOEvaluator", "LabelError", "build_evaluator"]

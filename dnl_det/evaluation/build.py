@@ -2,9 +2,7 @@
 
 import importlib.util
 import os
-from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -14,14 +12,12 @@ from detectron2.evaluation import (
     DatasetEvaluators,
     LVISEvaluator,
     PascalVOCDetectionEvaluator,
-    SemSegEvaluator,
 )
-from detectron2.utils.file_io import PathManager
-from PIL import Image
 
 from .coco import CheckedCOCOEvaluator
 from .faster_coco import TASKS, FasterCOCOEvaluator
 from .panoptic import PanopticEvaluator
+from .semantic import CheckedSemSegEvaluator
 
 # By "evaluator_type" of the metadata.
 _OTHERS = {
@@ -48,6 +44,7 @@ def build_evaluator(
 
     Raises:
         ValueError: no evaluator for that type of data.
+        LabelError: images without semantic labels in data that are to have them.
     """
     folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
@@ -55,12 +52,10 @@ def build_evaluator(
         return _OTHERS[kind](dataset_name)
 
     evaluators: list[DatasetEvaluator] = []
-    if kind in ("coco", "coco_panoptic_seg"):
-        evaluators.append(_coco_evaluator(cfg, dataset_name, folder))
     if kind in ("sem_seg", "coco_panoptic_seg"):
-        evaluators.append(
-            SemSegEvaluator(dataset_name, output_dir=folder, sem_seg_loading_fn=_read_labels)
-        )
+        evaluators.append(CheckedSemSegEvaluator(dataset_name, folder))
+    if kind in ("coco", "coco_panoptic_seg"):
+        evaluators.insert(0, _coco_evaluator(cfg, dataset_name, folder))
     if kind == "coco_panoptic_seg":
         evaluators.append(PanopticEvaluator(dataset_name))
     if not evaluators:
@@ -85,12 +80,6 @@ def _coco_evaluator(cfg: CfgNode, dataset_name: str, folder: str) -> CheckedCOCO
         detections_per_image=limit,
         kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
     )
-
-
-def _read_labels(file_name: str, dtype: Any) -> np.ndarray:
-    # detectron2's asks for no copy, which numpy 2 refuses where the type changes.
-    with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-        return np.array(image, dtype=dtype)
 
 
 def _tasks(cfg: CfgNode) -> tuple[str, ...]:

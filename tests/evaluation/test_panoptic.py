@@ -5,23 +5,31 @@ import panoptic_data
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.data import build_detection_test_loader
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data.datasets import register_coco_panoptic
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 
 from dnl_det import add_dnl_config
 from dnl_det.data import build_mapper
 from dnl_det.engine import Trainer
-from dnl_det.evaluation import build_evaluator
+from dnl_det.evaluation import LabelError, build_evaluator
 from dnl_det.evaluation.panoptic import PanopticEvaluator, count_segments
 
 COUNT = 4
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """The name of a registered panoptic data set."""
+def folder(tmp_path_factory):
+    """Where the panoptic data set is."""
     folder = tmp_path_factory.mktemp("panoptic")
     panoptic_data.write_panoptic(folder, COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    """The name of a registered panoptic data set."""
     panoptic_data.register_panoptic("boxes", folder)
     yield "boxes_separated"
     panoptic_data.remove_panoptic("boxes")
@@ -171,3 +179,54 @@ def test_an_image_without_panoptic_annotations_is_named(data):
     evaluator = PanopticEvaluator(data)
     with pytest.raises(ValueError, match=r"panoptic.json has no annotations of image 9 \(a.jpg\)"):
         evaluator.process([{"image_id": 9, "file_name": "a.jpg"}], [{}])
+
+
+@pytest.mark.parametrize("value", [3, 4, 254, 300])
+def test_a_label_that_is_no_class_is_named(cfg, data, tmp_path, value):
+    """3 would count as ignored, 4 as another class, and the others crash."""
+    file = tmp_path / "labels.png"
+    labels = np.full((64, 96), 255, dtype=np.uint16)
+    labels[:2], labels[5, 7] = 2, value
+    Image.fromarray(labels).save(file)
+    evaluator = build_evaluator(cfg, "boxes_stuffonly")
+    evaluator.reset()
+    evaluator.input_file_to_gt_file = {"a.jpg": str(file)}
+    inputs, outputs = [{"file_name": "a.jpg"}], [{"sem_seg": torch.zeros(3, 64, 96)}]
+    allowed = "must be from 0 to 2, one of the 3 stuff_classes of 'boxes_stuffonly', or 255"
+    with pytest.raises(LabelError, match=rf"labels.png has the label {value}: {allowed}"):
+        evaluator.process(inputs, outputs)
+    labels[5, 7] = 0
+    Image.fromarray(labels).save(file)
+    evaluator.process(inputs, outputs)
+    assert evaluator._conf_matrix.sum() == labels.size
+
+
+def test_labels_in_colour_are_named(cfg, data, tmp_path):
+    file = tmp_path / "colours.png"
+    Image.new("RGB", (96, 64)).save(file)
+    evaluator = build_evaluator(cfg, "boxes_stuffonly")
+    evaluator.reset()
+    evaluator.input_file_to_gt_file = {"a.jpg": str(file)}
+    with pytest.raises(
+        LabelError, match=r"colours.png is an image of 3 channels: .* must have one"
+    ):
+        evaluator.process([{"file_name": "a.jpg"}], [{"sem_seg": torch.zeros(3, 64, 96)}])
+
+
+@pytest.mark.parametrize("instances", [True, False])
+def test_panoptic_data_without_semantic_labels_end_with_what_to_use(cfg, folder, instances):
+    name = "boxes_standard"
+    arguments = panoptic_data.METADATA, *(str(folder / n) for n in ("images", "panoptic"))
+    truth = str(folder / "instances.json") if instances else None
+    register_coco_panoptic(name, *arguments, str(folder / "panoptic.json"), truth)
+    cfg.DATASETS.TEST = (name,)
+    try:
+        with pytest.raises(
+            SystemExit,
+            match="^error: data set 'boxes_standard' has images without "
+            "'sem_seg_file_name'.* use 'boxes_standard_separated'",
+        ):
+            Trainer.test(cfg, Trainer.build_model(cfg))
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
