@@ -37,13 +37,13 @@ help: ## list the targets and variables
 setup: ## create .venv and install everything pinned
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "$(PYTHON) was not found. Install Python 3.11 or later, or name it: make PYTHON=..."; exit 1; }
-	@"$(PYTHON)" tools/setup_env.py --venv "$(VENV)" --torch "$(TORCH)" --detectron2 "$(DETECTRON2)"
+	@"$(PYTHON)" tools/setup/environment.py --venv "$(VENV)" --torch "$(TORCH)" --detectron2 "$(DETECTRON2)"
 
 demo: setup ## train a small DNL Mask R-CNN on generated data, score it, draw its detections
-	@$(RUN) tools/demo.py $(ARGS)
+	@$(RUN) tools/shapes/demo.py $(ARGS)
 
 study: setup ## compare all blocks on generated data, hours; goes on where it was interrupted
-	@OMP_NUM_THREADS=$(JOBS) nice $(RUN) tools/study.py $(ARGS)
+	@OMP_NUM_THREADS=$(JOBS) nice $(RUN) tools/shapes/study.py $(ARGS)
 
 # One thread a process: the processes would fight over the cores otherwise.
 test: setup ## run the tests, but for the slow ones

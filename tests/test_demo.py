@@ -9,7 +9,7 @@ from PIL import Image
 
 def test_demo_trains_scores_draws_and_reuses(root, data_root, tmp_path):
     environment = {**os.environ, "DETECTRON2_DATASETS": str(data_root)}
-    command = [sys.executable, "-W", "ignore", "tools/demo.py", "--iterations", "3"]
+    command = [sys.executable, "-W", "ignore", "tools/shapes/demo.py", "--iterations", "3"]
     command += ["--output", str(tmp_path / "demo")]
 
     def run():

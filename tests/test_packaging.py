@@ -209,7 +209,7 @@ def install_detectron2(root: Path, *arguments: str, wheels: Path) -> subprocess.
     """Run the installer where pip sees the files in ``wheels`` and no package index."""
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     return subprocess.run(
-        [sys.executable, str(root / "tools" / "install_detectron2.py"), *arguments],
+        [sys.executable, str(root / "tools/setup/install_detectron2.py"), *arguments],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""``tools/setup_env.py``, ``make`` and ``.ci/run``, with a pip that notes what it is asked for."""
+"""``tools/setup``, ``make`` and ``.ci/run``, with a pip that notes what it is asked for."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Environment:
     """A virtual environment with a recording pip, and the script under test."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self.script = root / "tools" / "setup_env.py"
+        self.script = root / "tools/setup/environment.py"
         self.folder = folder / "env"
         self.log = folder / "pip.log"
         venv.create(self.folder, with_pip=False)
@@ -141,7 +141,7 @@ def test_torch_of_the_user_is_not_replaced(environment: Environment) -> None:
     assert (status, installs) == (1, [])
     assert "no detectron2" in output
     assert "git+https://github.com/facebookresearch/detectron2.git" in output
-    assert "tools/install_detectron2.py" in output
+    assert "tools/setup/install_detectron2.py" in output
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_torch_of_the_user_is_not_replaced(environment: Environment) -> None:
 )
 def test_unfit_python_is_named(root: Path, tmp_path: Path, preparation: str, message: str) -> None:
     folder = tmp_path / "env"
-    script = root / "tools" / "setup_env.py"
+    script = root / "tools/setup/environment.py"
     code = (
         f"import runpy, sys; {preparation}; sys.argv[1:] = ['--venv', {str(folder)!r}]; "
         f"runpy.run_path({str(script)!r}, run_name='__main__')"

@@ -23,7 +23,7 @@ from dnl_det.engine import load_config
 
 @pytest.fixture
 def tool(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "tools"))
+    monkeypatch.syspath_prepend(str(root / "tools/shapes"))
     return importlib.import_module
 
 
@@ -31,8 +31,8 @@ def test_ap_of_a_cue_is_the_mean_of_its_classes(tool):
     results = {f"bbox/AP-{name}": float(10 * k) for k, name in enumerate(THING_CLASSES)}
     results["bbox/AP"] = results["segm/AP-moon"] = 1000.0
     expected = {"tag": 15.0, "beacon": 55.0, "plain": 85.0}
-    assert tool("cue_ap").ap_by_cue(results, "bbox") == expected
-    assert math.isnan(tool("cue_ap").ap_by_cue(results, "segm")["tag"])
+    assert tool("cues").ap_by_cue(results, "bbox") == expected
+    assert math.isnan(tool("cues").ap_by_cue(results, "segm")["tag"])
 
 
 def test_parts_are_every_thing_in_an_image_and_tell_no_relation(tool, tmp_path):
@@ -77,7 +77,7 @@ def test_accuracy_is_of_the_two_classes_of_an_outline(tool, tmp_path):
     bias = [100.0 if n == "cross" else float(n.endswith(preferred)) for n in THING_CLASSES]
     score.bias.data = torch.tensor([*bias, 0.0])
     torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
-    found = tool("accuracy").accuracy_by_cue(study.CONFIG, tmp_path / "weights.pth", keys)
+    found = tool("cues").accuracy_by_cue(study.CONFIG, tmp_path / "weights.pth", keys)
     counts = count_categories(annotations)
     for cue, ending in (("tag", "_black"), ("beacon", "_b")):
         names = [n for n in THING_CLASSES if n.startswith(OUTLINES_OF_CUE[cue])]
@@ -89,7 +89,7 @@ def test_accuracy_is_of_the_two_classes_of_an_outline(tool, tmp_path):
 
 def test_report_has_mean_and_spread_of_the_seeds(tool, tmp_path):
     def block(gamma):
-        unused = dict.fromkeys(tool("study_report").DIAGNOSE)
+        unused = dict.fromkeys(tool("report").DIAGNOSE)
         return {**unused, "gamma": {"value": gamma}}
 
     blocks = {"res3": block(0.5), "res4": block(0.1)}
@@ -99,7 +99,7 @@ def test_report_has_mean_and_spread_of_the_seeds(tool, tmp_path):
             folder.mkdir(parents=True)
             result = {"seed": seed, "box_ap": ap, "parameters": 1234, **more}
             (folder / "result.json").write_text(json.dumps(result))
-    tool("study_report").write_report(tmp_path, ["joint", "baseline", "nl"])
+    tool("report").write_report(tmp_path, ["joint", "baseline", "nl"])
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines[0] == "| variant | seeds | box AP | parameters |"
     # The standard deviation: sqrt(((1 - 3)^2 + (2 - 3)^2 + (6 - 3)^2) / 2) = 2.65
@@ -120,7 +120,7 @@ def trainings(folder):
 
 
 def test_interrupted_study_goes_on(root, tmp_path):
-    command = [sys.executable, "-W", "ignore", "tools/study.py", "--output", str(tmp_path)]
+    command = [sys.executable, "-W", "ignore", "tools/shapes/study.py", "--output", str(tmp_path)]
     command += ["--variants", "baseline", "disentangled", "--seeds", "7", "--iterations", "30"]
     command += ["--backbone-iterations", "2", "--images", "8", "--val-images", "4", "--opts"]
     command += ["SOLVER.CHECKPOINT_PERIOD", "5", "SOLVER.IMS_PER_BATCH", "2"]

@@ -35,33 +35,28 @@ SIZE = 480, 640
 def generate(images: int, objects: int, detections: int, seed: int = 0) -> tuple[Any, Any]:
     """Annotations as a COCO file has them; for each image detections as an evaluator keeps them."""
     rng = np.random.default_rng(seed)
+    of_image = rng.integers(0, images, objects)
+    boxes, classes = _boxes(rng, objects), rng.zipf(1.5, objects) % CLASSES
+    crowd = rng.random(objects) < 0.01
     truth: dict[str, list[Any]] = {
         "images": [
             {"id": i + 1, "height": SIZE[0], "width": SIZE[1], "file_name": f"{i + 1}.jpg"}
             for i in range(images)
         ],
         "categories": [{"id": k + 1, "name": f"class {k + 1}"} for k in range(CLASSES)],
-        "annotations": [],
+        "annotations": [
+            {
+                "id": i + 1,
+                "image_id": int(of_image[i]) + 1,
+                "category_id": int(classes[i]) + 1,
+                "bbox": boxes[i].tolist(),
+                "area": float(boxes[i, 2] * boxes[i, 3]) * 0.75,
+                "iscrowd": int(crowd[i]),
+                "segmentation": _rle(boxes[i]) if crowd[i] else [_hexagon(*boxes[i])],
+            }
+            for i in range(objects)
+        ],
     }
-    of_image = rng.integers(0, images, objects)
-    boxes, classes = _boxes(rng, objects), rng.zipf(1.5, objects) % CLASSES
-    crowd = rng.random(objects) < 0.01
-    for i in range(objects):
-        x, y, w, h = boxes[i]
-        annotation = {
-            "id": i + 1,
-            "image_id": int(of_image[i]) + 1,
-            "category_id": int(classes[i]) + 1,
-            "bbox": boxes[i].tolist(),
-            "area": float(w * h) * 0.75,
-            "iscrowd": int(crowd[i]),
-            "segmentation": [_hexagon(x, y, w, h)],
-        }
-        if crowd[i]:
-            rle = _rle(boxes[i])
-            annotation["segmentation"] = {**rle, "counts": rle["counts"].decode()}
-        truth["annotations"].append(annotation)
-
     predictions = []
     for image in range(images):
         mine = np.flatnonzero(of_image == image)
@@ -73,18 +68,16 @@ def generate(images: int, objects: int, detections: int, seed: int = 0) -> tuple
         found[:, 2:] = np.maximum(found[:, 2:], 4)
         labels = np.where(near, classes[chosen], rng.zipf(1.5, detections) % CLASSES)
         scores = np.sort(rng.random(detections))[::-1]
-        instances = []
-        for k in range(detections):
-            rle = _rle(found[k])
-            instances.append(
-                {
-                    "image_id": image + 1,
-                    "category_id": int(labels[k]),
-                    "bbox": found[k].tolist(),
-                    "score": float(scores[k]),
-                    "segmentation": {**rle, "counts": rle["counts"].decode()},
-                }
-            )
+        instances = [
+            {
+                "image_id": image + 1,
+                "category_id": int(label),
+                "bbox": box.tolist(),
+                "score": float(score),
+                "segmentation": _rle(box),
+            }
+            for label, box, score in zip(labels, found, scores, strict=True)
+        ]
         predictions.append({"image_id": image + 1, "instances": instances})
     return truth, predictions
 
@@ -101,8 +94,9 @@ def _hexagon(x: float, y: float, w: float, h: float) -> list[float]:
     return [float(value) for px, py in points for value in (x + px * w, y + py * h)]
 
 
-def _rle(box: np.ndarray) -> Any:
-    return mask_api.frPyObjects([_hexagon(*box)], *SIZE)[0]
+def _rle(box: np.ndarray) -> dict[str, Any]:
+    rle = mask_api.frPyObjects([_hexagon(*box)], *SIZE)[0]
+    return {**rle, "counts": rle["counts"].decode()}
 
 
 def evaluate(kind: type[COCOEvaluator], predictions: Any, task: str) -> tuple[float, np.ndarray]:

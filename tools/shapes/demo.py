@@ -10,19 +10,18 @@ import sys
 import time
 from pathlib import Path
 
-from cue_ap import CUES, ap_by_cue
+from cues import CUES, ap_by_cue
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
-from training import train
+from training import ROOT, train
 
 from dnl_det.data import ShapesOptions, write_shapes
 from dnl_det.data.register import default_root
 from dnl_det.engine import Predictor, fall_back_to_cpu, load_config
 from dnl_det.evaluation.pictures import draw_annotations, draw_detections
 
-ROOT = Path(__file__).resolve().parents[1]
 PICTURES = 12
 
 
@@ -43,41 +42,36 @@ def main() -> int:
     print(f"[2/3] Training {args.config_file}; the log is {args.output}/log.txt", flush=True)
     results = train(args.config_file, args.iterations, args.output)
     print(f"[3/3] Drawing {PICTURES} images, detections left and annotations right", flush=True)
-    pictures = draw(args.config_file, args.output)
-    print_table(results)
+    draw(args.config_file, args.output)
+
+    print(f"\n{'AP on shapes_val, per cent':<36}{'box':>6}{'mask':>7}")
+    print(f"{'all classes':<36}{results['bbox/AP']:>6.1f}{results['segm/AP']:>7.1f}")
+    box, mask = (ap_by_cue(results, task) for task in ("bbox", "segm"))
+    for cue, title in CUES.items():
+        print(f"{title:<36}{box[cue]:>6.1f}{mask[cue]:>7.1f}")
     print(f"\nmodel     {args.output}/model_final.pth")
-    print(f"pictures  {pictures}")
+    print(f"pictures  {args.output}/pictures")
     print(f"curves    {Path(sys.executable).parent}/tensorboard --logdir {args.output}")
     print(f"took      {(time.monotonic() - start) / 60:.1f} minutes")
     return 0
 
 
-def draw(config_file: str, output: Path) -> Path:
+def draw(config_file: str, output: Path) -> None:
+    """Write the first validation images with detections and annotations into ``pictures``."""
     cfg = load_config(config_file, ["MODEL.WEIGHTS", str(output / "model_final.pth")])
     fall_back_to_cpu(cfg)
     predictor = Predictor(cfg)
-    folder = output / "pictures"
-    folder.mkdir(exist_ok=True)
+    (output / "pictures").mkdir(exist_ok=True)
     name = cfg.DATASETS.TEST[0]
+    metadata = MetadataCatalog.get(name)
     for record in tqdm(DatasetCatalog.get(name)[:PICTURES], unit="image", desc="      draw"):
         image = read_image(record["file_name"], format="BGR")
-        metadata = MetadataCatalog.get(name)
         found = draw_detections(image, predictor(image)["instances"], metadata, threshold=0.5)
-        pair = [Image.fromarray(found), Image.fromarray(draw_annotations(image, record, metadata))]
-        sheet = Image.new("RGB", (2 * pair[0].width + 8, pair[0].height), "white")
-        sheet.paste(pair[0], (0, 0))
-        sheet.paste(pair[1], (pair[0].width + 8, 0))
-        sheet.save(folder / f"{Path(record['file_name']).stem}.png")
-    return folder
-
-
-def print_table(results: dict[str, float]) -> None:
-    """Box and mask AP, and their mean over the classes of each kind of context."""
-    by_cue = {task: ap_by_cue(results, task) for task in ("bbox", "segm")}
-    print(f"\n{'AP on shapes_val, per cent':<36}{'box':>6}{'mask':>7}")
-    print(f"{'all classes':<36}{results['bbox/AP']:>6.1f}{results['segm/AP']:>7.1f}")
-    for cue, title in CUES.items():
-        print(f"{title:<36}{by_cue['bbox'][cue]:>6.1f}{by_cue['segm'][cue]:>7.1f}")
+        sheet = Image.new("RGB", (2 * found.shape[1] + 8, found.shape[0]), "white")
+        sheet.paste(Image.fromarray(found), (0, 0))
+        annotated = Image.fromarray(draw_annotations(image, record, metadata))
+        sheet.paste(annotated, (found.shape[1] + 8, 0))
+        sheet.save(output / "pictures" / f"{Path(record['file_name']).stem}.png")
 
 
 if __name__ == "__main__":
