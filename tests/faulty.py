@@ -6,7 +6,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from dnl_det.data.check import Use, checked
+from dnl_det.data.checks import Use, checked
 
 WIDTH, HEIGHT = 48, 36
 SQUARE = [8.0, 6.0, 24.0, 6.0, 24.0, 22.0, 8.0, 22.0]

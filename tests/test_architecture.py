@@ -43,8 +43,22 @@ KNOWS = {
 }
 
 
+# What the rooms within a package import of that package.
+ROOMS = {
+    "data.checks": {"reading"},
+    "data.shapes": set(),
+    "engine.config": set(),
+    "engine.monitor": set(),
+    "engine.training": {"config", "monitor"},
+    "analysis.cost": set(),
+    "analysis.recording": set(),
+    "analysis.statistics": {"recording"},
+    "analysis.page": {"recording", "statistics"},
+}
+
+
 def imported_packages(file, package_folder):
-    """The packages of dnl_det, beside its own, that a file imports."""
+    """The packages of dnl_det, or modules of one of its packages, that a file imports."""
     depth = len(file.relative_to(package_folder).parts)
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == depth:
@@ -59,13 +73,26 @@ def imported_packages(file, package_folder):
 @pytest.mark.parametrize("package", KNOWS)
 def test_a_package_imports_only_what_is_below_it(root, package):
     folder = root / "dnl_det"
-    files = list((folder / package).glob("*.py")) or [folder / f"{package}.py"]
+    files = list((folder / package).rglob("*.py")) or [folder / f"{package}.py"]
     assert files[0].exists()
     for file in files:
         found = set(imported_packages(file, folder)) - {package}
         assert found <= KNOWS[package], f"{file} imports {found - KNOWS[package]}"
 
 
-def test_every_package_is_in_the_table(root):
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_is_below_it(root, room):
+    package, name = room.split(".")
+    folder = root / "dnl_det" / package
+    files = list((folder / name).glob("*.py"))
+    assert len(files) > 1
+    for file in files:
+        found = set(imported_packages(file, folder)) - {name}
+        assert found <= ROOMS[room], f"{file} imports {found - ROOMS[room]}"
+
+
+def test_every_package_is_in_the_tables(root):
     folders = {file.parent.name for file in (root / "dnl_det").glob("*/__init__.py")}
     assert folders == KNOWS.keys() - {"config", "files", "text"}
+    rooms = {file.parent for file in (root / "dnl_det").glob("*/*/__init__.py")}
+    assert {f"{room.parent.name}.{room.name}" for room in rooms} == ROOMS.keys()

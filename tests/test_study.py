@@ -17,7 +17,7 @@ import torch
 from detectron2.modeling import build_model
 
 from dnl_det.data import ShapesOptions, count_categories, write_shapes
-from dnl_det.data.options import OUTLINES_OF_CUE, THING_CLASSES
+from dnl_det.data.shapes import OUTLINES_OF_CUE, THING_CLASSES
 from dnl_det.engine import load_config
 
 

@@ -1,21 +1,38 @@
 """What attention attends to and what it costs: records, statistics, time, memory."""
 
-from .benchmark import STAGES, benchmark_attention, benchmark_models
-from .correlation import RegionCorrelations, region_correlations
-from .diagnosis import BackboneAlone, Diagnosis
-from .geometry import Frame, Grid
-from .intervals import Mean, mean_over_images
-from .measure import WARM_UP, Timing, extra_peak_memory, machine, time_together
-from .multiply_adds import count_multiply_adds
-from .record import (
+from .cost import (
+    STAGES,
+    WARM_UP,
+    Timing,
+    benchmark_attention,
+    benchmark_models,
+    count_multiply_adds,
+    extra_peak_memory,
+    machine,
+    time_together,
+)
+from .recording import (
     AttentionRecord,
     BlockRecord,
+    Frame,
+    Grid,
     QueryAttention,
     record_attention,
     short_name,
 )
-from .regions import Regions, category_map, regions_at
-from .statistics import BlockStatistics, block_statistics
+from .statistics import (
+    BackboneAlone,
+    BlockStatistics,
+    Diagnosis,
+    Mean,
+    RegionCorrelations,
+    Regions,
+    block_statistics,
+    category_map,
+    mean_over_images,
+    region_correlations,
+    regions_at,
+)
 
 __all__ = [
     "STAGES",

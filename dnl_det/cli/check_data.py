@@ -20,10 +20,8 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
-from ..data.check import Use, checked
-from ..data.check_config import check_config
-from ..data.check_json import MAX_JSON_MB
-from ..data.findings import Report
+from ..data.checks import Report, Use, check_config, checked
+from ..data.checks.json_file import MAX_JSON_MB
 from ..data.own_data import use_own_data
 from ..engine import config_inputs, exit_on_bad_input, load_config
 from ..files import refuse_to_overwrite, write_whole

@@ -28,10 +28,9 @@ from tqdm import tqdm
 
 from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention, short_name
 from ..checkpoint import Checkpointer
-from ..data.check import Use, check_dataset, raise_errors
+from ..data.checks import Use, check_dataset, raise_errors, use_repaired
 from ..data.images import build_mapper
 from ..data.own_data import use_own_data
-from ..data.repaired import use_repaired
 from ..engine import Trainer, config_inputs, exit_on_bad_input, fall_back_to_cpu, load_config
 from ..files import refuse_to_overwrite, write_whole
 from .inputs import add_opts_argument

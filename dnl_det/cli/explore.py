@@ -21,8 +21,14 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from ..analysis import AttentionRecord, record_attention
-from ..analysis.explorer import GENERATOR, PAGE_BUDGET, block_names, explore_image
-from ..analysis.figure import AttentionFigure, default_points
+from ..analysis.page import (
+    GENERATOR,
+    PAGE_BUDGET,
+    AttentionFigure,
+    block_names,
+    default_points,
+    explore_image,
+)
 from ..engine import exit_on_bad_input
 from ..files import refuse_to_overwrite, write_whole
 from ..text import escaped

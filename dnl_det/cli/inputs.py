@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
-from ..data.check_config import class_count
+from ..data.checks import class_count
 from ..data.images import read_image
 from ..data.own_data import set_classes, use_own_data
 from ..engine import Predictor, config_inputs, fall_back_to_cpu, load_config

@@ -4,9 +4,14 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from ..data.options import SPLITS, ShapesOptions
-from ..data.register import default_root
-from ..data.shapes import count_categories, json_path, write_shapes
+from ..data.shapes import (
+    SPLITS,
+    ShapesOptions,
+    count_categories,
+    default_root,
+    json_path,
+    write_shapes,
+)
 from ..engine import exit_on_bad_input
 
 EXAMPLES = """\

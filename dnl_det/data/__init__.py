@@ -1,13 +1,19 @@
 """Images for the models; the generated Shapes data set and its registration in detectron2."""
 
 from . import class_table  # noqa: F401  changes what detectron2 prints
-from .findings import DataError
+from .checks import DataError
 from .images import OpenCVMapper, build_mapper
-from .options import CATEGORY_IDS, THING_CLASSES, ShapesOptions
 from .reading import UnreadableImageError
-from .register import register_shapes
-from .scene import Scene, make_scene
-from .shapes import count_categories, write_shapes
+from .shapes import (
+    CATEGORY_IDS,
+    THING_CLASSES,
+    Scene,
+    ShapesOptions,
+    count_categories,
+    make_scene,
+    register_shapes,
+    write_shapes,
+)
 from .stream import TrainingStream
 
 __all__ = [

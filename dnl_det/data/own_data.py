@@ -9,10 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from .check import raise_errors
-from .check_entries import check_categories
-from .check_json import MAX_JSON_MB, read_json
-from .findings import Report
+from .checks import Report, raise_errors
+from .checks.entries import check_categories
+from .checks.json_file import MAX_JSON_MB, read_json
 from .keypoints import check_same_keypoints, use_keypoints
 
 OWN_TRAIN = "own_train"

@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image
 
-from .findings import printable
+from ..text import printable
 
 # What Pillow decodes by itself. Others, such as EPS, it hands to programs outside.
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "TGA")

@@ -1,20 +1,17 @@
 """Training: the command line, the trainer and the optimizer."""
 
-from .attention_monitor import AttentionMonitor
-from .command_line import (
+from .config import (
     argument_parser,
+    config_inputs,
     drop_expectations_unless_trained,
     exit_on_bad_input,
     fall_back_to_cpu,
     load_config,
     setup,
 )
-from .kept_inputs import config_inputs
-from .launch import check_processes, launch
-from .optimizer import build_optimizer
+from .monitor import AttentionMonitor
 from .predictor import Predictor
-from .stopping import exit_on_signal
-from .trainer import Trainer
+from .training import Trainer, build_optimizer, check_processes, exit_on_signal, launch
 
 __all__ = [
     "AttentionMonitor",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..checkpoint import Checkpointer
 from ..data.images import build_test_resize
-from .trainer import Trainer
+from .training import Trainer
 
 
 class Predictor(DefaultPredictor):

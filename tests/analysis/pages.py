@@ -7,7 +7,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from dnl_det.analysis import record_attention
-from dnl_det.analysis.explorer import block_names, explore_image
+from dnl_det.analysis.page import block_names, explore_image
 from dnl_det.layers import build_attention
 
 NAMES = ["circle", "<b>square</b>"]

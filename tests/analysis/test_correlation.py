@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from dnl_det.analysis import Frame, record_attention, region_correlations
-from dnl_det.analysis.correlation import pearson
-from dnl_det.analysis.regions import BACKGROUND, IGNORED
+from dnl_det.analysis.statistics.correlation import pearson
+from dnl_det.analysis.statistics.regions import BACKGROUND, IGNORED
 from dnl_det.layers import build_attention
 
 SIDE = 12

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dnl_det.analysis.detections import describe_detections, mask_rings
-from dnl_det.analysis.explorer import GENERATOR, block_names
+from dnl_det.analysis.page import GENERATOR, block_names
+from dnl_det.analysis.page.detections import describe_detections, mask_rings
 
 from .pages import DNL, NAMES, detections, make_page, picture
 from .test_record import RES3, RES4, _detector

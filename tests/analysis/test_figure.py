@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dnl_det.analysis import record_attention
-from dnl_det.analysis.figure import AttentionFigure, default_points
+from dnl_det.analysis.page import AttentionFigure, default_points
 
 from .pages import DNL, TwoBlocks, detections, picture
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib import colormaps
 
-from dnl_det.analysis.query_maps import crop
+from dnl_det.analysis.page.query_maps import crop
 
 from .pages import make_page
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnl_det.analysis import Frame, Grid, record_attention
-from dnl_det.analysis.query_maps import crop, dequantise, quantise, query_maps, subgrid
+from dnl_det.analysis.page.query_maps import crop, dequantise, quantise, query_maps, subgrid
 from dnl_det.layers import build_attention
 
 # 37 x 50 pixels, padded to 40 x 56: 10 x 14 positions of stride 4, 10 x 13 of them in the image.
@@ -128,7 +128,7 @@ def test_queries_fit_the_budget():
 
 
 def test_many_keys_are_averaged_over_squares(monkeypatch):
-    monkeypatch.setattr("dnl_det.analysis.query_maps.MOST_KEYS", 40)
+    monkeypatch.setattr("dnl_det.analysis.page.query_maps.MOST_KEYS", 40)
     block = recorded()
     maps = query_maps(block, 0, FRAME, 10**6)
     assert (maps.pool, maps.keys.height, maps.keys.width) == (2, 5, 7)

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as mask_util
 
 from dnl_det.analysis import Frame, Grid
-from dnl_det.analysis.regions import BACKGROUND, IGNORED, category_map, regions_at
+from dnl_det.analysis.statistics.regions import BACKGROUND, IGNORED, category_map, regions_at
 
 
 def rectangle(left, top, right, bottom):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dnl_det.analysis import Frame, block_statistics, record_attention
-from dnl_det.analysis.statistics import (
+from dnl_det.analysis.statistics.block_statistics import (
     choose_positions,
     cosine_distance,
     entropy,

@@ -291,7 +291,7 @@ def mask_of(segmentation, size):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_ap_of_the_annotations_themselves_is_100(root, data, tmp_path, monkeypatch, fast):
-    from dnl_det.data.check_config import prepare_data
+    from dnl_det.data.checks import prepare_data
     from dnl_det.data.own_data import use_own_data
     from dnl_det.engine import load_config
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dnl_det.__main__ import main
 from dnl_det.analysis import record_attention
-from dnl_det.analysis.explorer import GENERATOR
+from dnl_det.analysis.page import GENERATOR
 from dnl_det.checkpoint import Checkpointer
 from dnl_det.data.images import read_image
 from dnl_det.engine import Predictor, load_config

@@ -8,7 +8,7 @@ from detectron2.data import MetadataCatalog
 from faulty import check, codes
 
 from dnl_det import add_dnl_config
-from dnl_det.data.check_config import prepare_data
+from dnl_det.data.checks import prepare_data
 from dnl_det.data.own_data import use_own_data
 
 NAMES = ["left_eye", "nose", "right_eye"]

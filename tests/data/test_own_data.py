@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from dnl_det import add_dnl_config
 from dnl_det.cli.inputs import class_metadata
 from dnl_det.data import DataError
-from dnl_det.data.check_config import prepare_data
+from dnl_det.data.checks import prepare_data
 from dnl_det.data.own_data import set_classes, use_own_data
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from dnl_det.data.check_images import look_at
+from dnl_det.data.checks.images import look_at
 from dnl_det.data.reading import read_with_opencv, read_with_pillow
 
 COLOURS = {

@@ -8,7 +8,8 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from faulty import DataSet
 
-from dnl_det.data import DataError, check_config
+from dnl_det.data import DataError
+from dnl_det.data.checks import config as check_config
 from dnl_det.data.own_data import use_own_data
 from dnl_det.engine import load_config
 

@@ -9,7 +9,7 @@ from faulty import DataSet, annotation, codes
 from PIL import Image
 
 from dnl_det.data import build_mapper
-from dnl_det.data.check import Use, checked
+from dnl_det.data.checks import Use, checked
 from dnl_det.data.images import read_image
 from dnl_det.data.own_data import use_own_data
 from dnl_det.engine import Predictor, Trainer, load_config

@@ -11,9 +11,8 @@ import torch
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.dataset_mapper import DatasetMapper
 
-from dnl_det.data import THING_CLASSES
-from dnl_det.data.options import ENDINGS_OF_CUE, OUTLINES_OF_CUE
 from dnl_det.data.own_data import use_own_data
+from dnl_det.data.shapes import ENDINGS_OF_CUE, OUTLINES_OF_CUE, THING_CLASSES
 from dnl_det.engine import Predictor, fall_back_to_cpu, load_config
 
 CUES = {

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from training import ROOT, train
 
 from dnl_det.data import ShapesOptions, write_shapes
-from dnl_det.data.register import default_root
+from dnl_det.data.shapes import default_root
 from dnl_det.engine import Predictor, fall_back_to_cpu, load_config
 from dnl_det.evaluation.pictures import draw_annotations, draw_detections
 

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dnl_det.data import THING_CLASSES, ShapesOptions, write_shapes
-from dnl_det.data.options import PALETTE, SPLITS
-from dnl_det.data.shapes import json_path
+from dnl_det.data import ShapesOptions, write_shapes
+from dnl_det.data.shapes import PALETTE, SPLITS, THING_CLASSES, json_path
 
 OPTIONS = ShapesOptions(
     image_size=64,

@@ -1,0 +1,262 @@
+"""Record what the attention blocks of a model attend to, without a map of L x L.
+
+N: images, C: channels, H, W: height, width, L = H * W: positions, S: key positions (L, or a
+quarter), Q: chosen queries.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.modeling.backbone import ResNet
+from torch import Tensor, nn
+
+from ...layers import BLOCKS
+from .geometry import Frame, Grid
+
+# Bytes of a map that is given without choosing queries: 4,096 x 4,096 positions.
+BUDGET = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class QueryAttention:
+    """What some queries of an image attend to.
+
+    Attributes:
+        pairwise: ``(Q, S)``, or None where the block has no such term.
+        unary: ``(S,)``, the same for all queries, or None.
+        combined: ``(Q, S)``, what the values are weighted with: ``gamma * pairwise + unary``.
+    """
+
+    pairwise: Tensor | None
+    unary: Tensor | None
+    combined: Tensor
+
+
+@dataclass
+class BlockRecord:
+    """The last input of one attention block; what it attends to is computed when asked for.
+
+    Attributes:
+        name: the module's, such as ``backbone.bottom_up.res4.4.attention``.
+        block: the module.
+        input: ``(N, C, H, W)``, of the whole batch.
+        stride: of the features in pixels, or None where the block is not in a ResNet.
+    """
+
+    name: str
+    block: nn.Module
+    input: Tensor
+    stride: int | None
+    _versions: list[int] = field(repr=False)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the queries' positions lie in the network's input.
+
+        Raises:
+            ValueError: the block is not in a ResNet, so that its stride is not known.
+        """
+        if self.stride is None:
+            raise ValueError(
+                f"{self.name} is not in a ResNet of detectron2, so where its positions lie is not "
+                "known: give record_attention(model, strides={...}) its stride in pixels"
+            )
+        height, width = self.input.shape[2:]
+        return Grid(height, width, (self.stride, self.stride))
+
+    @property
+    def key_grid(self) -> Grid:
+        """Where the keys' positions lie: the queries', unless the block pools its keys."""
+        return self.grid.pooled() if getattr(self.block, "downsample", False) else self.grid
+
+    @torch.no_grad()
+    def attention(
+        self, image: int, queries: Sequence[int] | Tensor | None = None, budget: int = BUDGET
+    ) -> QueryAttention:
+        """What queries of an image attend to.
+
+        Args:
+            image: index in the batch.
+            queries: Q positions, ``row * W + column``; all L if None.
+            budget: bytes that Q x S numbers may take.
+
+        Raises:
+            ValueError: the maps would take more; or the block's weights were changed since.
+            IndexError: no such image or query.
+        """
+        x = self._input_of(image)
+        positions = x.shape[2] * x.shape[3]
+        chosen = None if queries is None else torch.as_tensor(queries, device=x.device).long()
+        if (
+            chosen is not None
+            and chosen.numel()
+            and not 0 <= chosen.min() <= chosen.max() < positions
+        ):
+            raise IndexError(f"queries of {self.name} must be between 0 and {positions - 1}")
+        count = positions if chosen is None else len(chosen)
+        size = count * self.key_positions * x.element_size()
+        if self._has_pairwise and size > budget:
+            raise ValueError(
+                f"{count} queries x {self.key_positions} keys of {self.name} take {size} bytes, "
+                f"over the budget of {budget}: choose queries, or give a larger budget"
+            )
+        maps = self.block.attention_maps(x, queries=chosen)  # type: ignore[operator]
+        pairwise = None if maps.pairwise is None else maps.pairwise[0]
+        unary = None if maps.unary is None else maps.unary[0]
+        if pairwise is None:
+            assert unary is not None  # every block has a term
+            return QueryAttention(None, unary, unary.expand(count, -1))
+        gamma = getattr(self.block, "gamma", None)
+        combined = pairwise if gamma is None else gamma * pairwise
+        return QueryAttention(pairwise, unary, combined if unary is None else combined + unary)
+
+    @torch.no_grad()
+    def output(self, image: int) -> Tensor:
+        """The block's output for an image, ``(C, H, W)``, computed again."""
+        # Not by calling the block: within record_attention, that would be recorded.
+        result: Tensor = self.block.forward(self._input_of(image))[0]
+        return result
+
+    @property
+    def key_positions(self) -> int:
+        """S."""
+        height, width = self.input.shape[2:]
+        if getattr(self.block, "downsample", False):
+            height, width = max(height // 2, 1), max(width // 2, 1)
+        return int(height * width)
+
+    @property
+    def _has_pairwise(self) -> bool:
+        return getattr(self.block, "mode", None) != "unary" and hasattr(self.block, "backend")
+
+    def _input_of(self, image: int) -> Tensor:
+        if not 0 <= image < len(self.input):
+            raise IndexError(
+                f"image {image} of {self.name}: the recorded batch has {len(self.input)}"
+            )
+        if self._versions != _versions(self.block):
+            raise ValueError(
+                f"the weights of {self.name} were changed since it was recorded: look at the "
+                "record before training goes on or another checkpoint is loaded"
+            )
+        return self.input[image : image + 1].to(next(self.block.parameters()).dtype)
+
+
+class AttentionRecord(Mapping[str, BlockRecord]):
+    """By module name, in the model's order, the blocks that the last forward pass went through.
+
+    Attributes:
+        frames: sizes of the batch's images; empty where the model was not called on detectron2's
+            list of dictionaries or on a tensor ``(N, 3, H, W)``.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self._blocks: dict[str, BlockRecord] = {}
+
+    def __getitem__(self, name: str) -> BlockRecord:
+        return self._blocks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+
+@contextmanager
+def record_attention(
+    model: nn.Module, strides: Mapping[str, int] | None = None
+) -> Iterator[AttentionRecord]:
+    """Record the inputs of every attention block while the model runs in this context.
+
+    Results stay the same. What is kept is a copy of each block's input, memory linear in L; maps
+    are computed for the queries that are asked for, then or after the context::
+
+        with record_attention(model) as record:
+            model(inputs)
+        block = record["backbone.bottom_up.res4.4.attention"]
+        query = block.grid.nearest(record.frames[0].to_network(torch.tensor([[x, y]])))
+        weights = block.attention(0, query).pairwise  # (1, S)
+
+    Args:
+        model: any module with blocks of :mod:`dnl_det.layers`, such as a detector of detectron2.
+        strides: pixels, by name, of blocks that are not in a ResNet of detectron2.
+
+    Yields:
+        The record, of the last forward pass.
+
+    Raises:
+        ValueError: the model has no attention block.
+    """
+    kinds = tuple(BLOCKS.values())
+    blocks: dict[str, nn.Module] = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
+    if not blocks:
+        raise ValueError(
+            "the model has no attention block: MODEL.DNL.RES2 to RES5 are empty, BLOCK is none, or "
+            "it is not a model of dnl_det"
+        )
+    known = {**_strides(model), **(strides or {})}
+    record = AttentionRecord()
+    with ExitStack() as hooks:
+        start = partial(_start, record)
+        hooks.callback(model.register_forward_pre_hook(start, with_kwargs=True).remove)
+        for name, block in blocks.items():
+            keep = partial(_keep, record, name, known.get(name))
+            hooks.callback(block.register_forward_pre_hook(keep).remove)
+        yield record
+
+
+def short_name(name: str) -> str:
+    """Of a block: ``backbone.bottom_up.res4.4.attention`` is ``res4.4``."""
+    return name.removesuffix(".attention").removeprefix("backbone.").removeprefix("bottom_up.")
+
+
+def _start(
+    record: AttentionRecord, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    inputs = args[0] if args else next(iter(kwargs.values()), None)
+    record._blocks.clear()
+    record.frames = []
+    if isinstance(inputs, Tensor):
+        height, width = inputs.shape[-2:]
+        record.frames = [Frame(height, width, height, width)] * len(inputs)
+    elif isinstance(inputs, Sequence):
+        for image in inputs:
+            height, width = image["image"].shape[-2:]
+            original = image.get("height", height), image.get("width", width)
+            record.frames.append(Frame(height, width, *original))
+
+
+def _keep(
+    record: AttentionRecord, name: str, stride: int | None, block: nn.Module, args: tuple[Any, ...]
+) -> None:
+    # A copy: what follows may write into its input.
+    kept = args[0].detach().clone()
+    record._blocks[name] = BlockRecord(name, block, kept, stride, _versions(block))
+
+
+def _versions(block: nn.Module) -> list[int]:
+    """Change with every step of an optimizer and every loading of weights."""
+    return [p._version for p in block.parameters() if not p.is_inference()]
+
+
+def _strides(model: nn.Module) -> dict[str, int]:
+    """Of the attention blocks in every ResNet of the model, by their names."""
+    strides = {}
+    for name, resnet in model.named_modules():
+        if not isinstance(resnet, ResNet):
+            continue
+        stride = resnet.stem.stride
+        for stage in resnet.stage_names:
+            for index, block in enumerate(getattr(resnet, stage)):
+                stride *= block.stride
+                for inner, module in block.named_modules():
+                    if isinstance(module, tuple(BLOCKS.values())):
+                        path = filter(None, (name, stage, str(index), inner))
+                        strides[".".join(path)] = stride
+    return strides
