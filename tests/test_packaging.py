@@ -166,7 +166,7 @@ def test_import_without_detectron2_says_what_to_do(root: Path) -> None:
 def test_without_pkg_resources_only_detectron2_s_zoo_is_missing(
     root: Path, wheel: zipfile.ZipFile
 ) -> None:
-    """As under setuptools 82: the wheel asks for an earlier one, and the README says so."""
+    """As under setuptools 82: the wheel asks for an earlier one, and the docs say so."""
     code = (
         "import sys; sys.modules['pkg_resources'] = None; "
         "import dnl_det.cli.train, dnl_det.cli.predict, dnl_det.cli.explore, dnl_det.cli.diagnose; "
@@ -182,7 +182,7 @@ def test_without_pkg_resources_only_detectron2_s_zoo_is_missing(
     assert result.stdout == "all else is there\n"
     assert "pkg_resources" in result.stderr.strip().splitlines()[-1]
     assert "Requires-Dist: setuptools<82" in metadata_lines(wheel)
-    troubleshooting = (root / "README.md").read_text().split("## Troubleshooting")[1]
+    troubleshooting = (root / "docs/TROUBLESHOOTING.md").read_text()
     assert "`No module named 'pkg_resources'`" in troubleshooting
     assert "`pip install 'setuptools<82'`" in troubleshooting
 

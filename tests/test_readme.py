@@ -1,4 +1,4 @@
-"""The README's code, commands, tables and links."""
+"""The code, commands, tables and links of README and docs."""
 
 import ast
 import re
@@ -13,59 +13,75 @@ from dnl_det.__main__ import COMMANDS
 from dnl_det.engine import argument_parser, load_config
 
 
+# What a user types from; the README comes first.
+GUIDES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("CONFIG", "TRAINING", "SHAPES", "SPEED", "TROUBLESHOOTING")),
+]
+
+
 @pytest.fixture(scope="module")
 def readme(root):
     return (root / "README.md").read_text()
 
 
-def commands(readme):
+@pytest.fixture(scope="module")
+def guides(root):
+    return "".join((root / file).read_text() for file in GUIDES)
+
+
+def commands(guides):
     """Every indented ``python ...`` line, continued lines joined, comments and CONFIG resolved."""
-    text = readme.replace("\\\n", " ")
+    text = guides.replace("\\\n", " ")
     config = re.search(r"CONFIG=(\S+)", text)[1]
     lines = re.findall(r"^    ((?:python|torchrun) .*)$", text, re.MULTILINE)
     return [shlex.split(line.replace("$CONFIG", config), comments=True) for line in lines]
 
 
-def test_python_examples_run(readme, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 3
-    spaces = [{}, {}, {}]
-    for block, space in zip(blocks, spaces, strict=True):
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_python_examples_run(guides, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", guides, re.DOTALL)
+    assert len(blocks) == 4
+    first, zoo, by_hand = {}, {}, {}
+    # The third, an export, goes on from the first.
+    for block, space in zip(blocks, (first, zoo, first, by_hand), strict=True):
         exec(compile(block, "README.md", "exec"), space)
     printed = capsys.readouterr().out
     assert "Instances(num_instances=" in printed
-    assert spaces[1]["cfg"].MODEL.DNL.RES5 == [-3, -2, -1]
-    assert Path(printed.splitlines()[-1]).is_file()
-    assert hasattr(spaces[0]["model"].backbone.bottom_up.res4[4], "attention")
-    assert hasattr(spaces[2]["resnet"].res5[0], "attention")
+    assert zoo["cfg"].MODEL.DNL.RES5 == [-3, -2, -1]
+    assert Path(printed.splitlines()[-2]).is_file()
+    assert re.fullmatch(r"\d+ boxes", printed.splitlines()[-1])
+    assert hasattr(first["model"].backbone.bottom_up.res4[4], "attention")
+    assert hasattr(by_hand["resnet"].res5[0], "attention")
 
 
-def test_training_commands_are_understood(readme, root, monkeypatch):
+def test_training_commands_are_understood(guides, root, monkeypatch):
     monkeypatch.chdir(root)
-    runs = [words for words in commands(readme) if "train_net.py" in words]
+    runs = [words for words in commands(guides) if "train_net.py" in words]
     assert len(runs) >= 8
     for words in runs:
         args = argument_parser().parse_args(words[words.index("train_net.py") + 1 :])
         load_config(args.config_file, args.opts)
 
 
-def test_other_commands_exist(readme):
-    named = {words[3] for words in commands(readme) if words[1:3] == ["-m", "dnl_det"]}
+def test_other_commands_exist(guides):
+    named = {words[3] for words in commands(guides) if words[1:3] == ["-m", "dnl_det"]}
     assert named == set(COMMANDS)
 
 
-def test_make_targets_exist(readme, root):
+def test_make_targets_exist(guides, root):
     makefile = (root / "Makefile").read_text()
-    targets = set(re.findall(r"(?:^    |`)make ([a-z]+)\b", readme, re.MULTILINE))
+    targets = set(re.findall(r"(?:^    |`)make ([a-z]+)\b", guides, re.MULTILINE))
     assert {"demo", "test", "help"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_config_reference_is_complete(readme):
+def test_config_reference_is_complete(root):
     cfg = get_cfg()
     add_dnl_config(cfg)
-    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| `(.+?)` \|", readme, re.MULTILINE)
+    reference = (root / "docs/CONFIG.md").read_text()
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| `(.+?)` \|", reference, re.MULTILINE)
     assert {key: ast.literal_eval(value) for key, value in rows} == dict(cfg.MODEL.DNL)
 
 
@@ -80,13 +96,22 @@ def test_results_are_those_the_configs_expect(readme, root):
         ]
 
 
-def test_links_lead_somewhere(readme, root):
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", readme) if "://" not in link]
-    headings = re.findall(r"^## (.+)$", readme, re.MULTILINE)
-    anchors = {"#" + re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
-    assert len(links) >= 9
-    for link in links:
-        assert link in anchors if link.startswith("#") else (root / link).exists(), link
+def anchors(text):
+    headings = re.findall(r"^##+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_somewhere(root):
+    documents = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]
+    for document in documents:
+        text = document.read_text()
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+        assert len(links) >= 9 or document.name != "README.md"
+        for link in links:
+            file, _, anchor = link.partition("#")
+            target = document.parent / file if file else document
+            assert target.exists(), f"{document.name}: {link}"
+            assert not anchor or anchor in anchors(target.read_text()), f"{document.name}: {link}"
 
 
 def test_tests_that_the_docs_name_exist(root):
