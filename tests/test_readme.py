@@ -12,7 +12,6 @@ from dnl_det import add_dnl_config
 from dnl_det.__main__ import COMMANDS
 from dnl_det.engine import argument_parser, load_config
 
-
 # What a user types from; the README comes first.
 GUIDES = [
     "README.md",
