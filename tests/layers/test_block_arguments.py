@@ -9,7 +9,7 @@ import torch
 from dnl_det.layers import BLOCKS, build_attention
 
 
-@pytest.mark.parametrize("name", ["nl", "snl", "gc", "dnl"])
+@pytest.mark.parametrize("name", BLOCKS)
 def test_builds_the_block_of_that_name(name: str) -> None:
     assert type(build_attention(name, 8)) is BLOCKS[name]
     assert set(BLOCKS) == {"nl", "snl", "gc", "dnl"}
@@ -124,7 +124,7 @@ def test_bad_argument_is_named(name: str, kwargs: dict[str, Any], parts: list[st
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["nl", "snl", "gc", "dnl"])
+@pytest.mark.parametrize("name", BLOCKS)
 def test_argument_of_another_block_is_refused(name: str) -> None:
     with pytest.raises(TypeError, match=re.escape("'tau'")):
         build_attention(name, 8, tau=0.05)

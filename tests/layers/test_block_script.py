@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dnl_det.layers import build_attention
+from dnl_det.layers import BLOCKS, build_attention
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -29,7 +29,7 @@ def test_a_script_is_the_block(variant: tuple[str, dict[str, Any]], build: Any, 
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["nl", "snl", "gc", "dnl"])
+@pytest.mark.parametrize("name", BLOCKS)
 def test_a_script_under_autocast_is_as_exact(name: str, features: Any) -> None:
     torch.manual_seed(0)
     block, x = build_attention(name, 8), 3 * features(2, 8, 6, 5).float()

@@ -9,6 +9,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock
 from omegaconf import OmegaConf
 
 from dnl_det import add_dnl_config
+from dnl_det.layers import BLOCKS
 from dnl_det.modeling import AttentionBlock, build_dnl_resnet_backbone, insert_attention
 from dnl_det.modeling.recompute import recompute_stages
 
@@ -87,7 +88,7 @@ def test_with_closed_attention_features_are_the_plain_resnet_s():
     assert not torch.equal(opened["res4"], theirs["res4"])
 
 
-@pytest.mark.parametrize("block", ["nl", "snl", "gc", "dnl", "none"])
+@pytest.mark.parametrize("block", [*BLOCKS, "none"])
 def test_every_block_by_name_through_the_config(block):
     resnet = build_dnl_resnet_backbone(config(18, BLOCK=block, RES3=[0]), RGB)
     assert places(resnet) == (set() if block == "none" else {"res3.0"})
@@ -201,7 +202,7 @@ def test_without_the_keys_the_remedy_is_named():
         build_dnl_resnet_backbone(get_cfg(), RGB)
 
 
-@pytest.mark.parametrize("block", ["nl", "snl", "gc", "dnl"])
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize(
     ("device", "dtype"),
     [("cpu", torch.bfloat16), ("cpu", torch.float64), ("meta", torch.float16)],
