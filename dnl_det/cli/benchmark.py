@@ -1,4 +1,4 @@
-"""Time, memory and multiply-adds of the attention's backends, and of whole models.
+"""Measure time, memory and multiply-adds of the attention backends and of whole models.
 
 example:
   python -m dnl_det benchmark --stages res3 res4 res5 --sizes 800x1344 --output output/benchmark
@@ -6,14 +6,16 @@ example:
       configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml \\
       configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_dnl_c4_c5all_1x.yaml
 
-Prints a table, and writes it with all it depends on to benchmark.json; with several sizes also
-growth.png. "attention" is q, k, v to the weighted sum; "block" adds convolutions and the rest of
-DNL; "bare" is the two matrix products alone. Memory is beyond input and result.
+Prints a table. --output DIR also writes it to DIR/benchmark.json together with the hardware and
+versions used and, for several sizes, plots it in DIR/growth.png. "attention" takes query, key and
+value to the weighted sum, "block" is the whole DNL block, and "bare" is the two matrix products of
+the attention alone; efficiency is the time of "bare" divided by that of the backend. Memory leaves
+out inputs and results.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,25 +32,43 @@ from ..layers import BACKENDS
 
 # Maps of L x S numbers that the plain backend has at once, at most.
 _PLAIN_MAPS = {"inference": 2, "training": 4}
+# Title and key; of numbers also a factor and a format.
+_COLUMNS: tuple[tuple[Any, ...], ...] = (
+    ("what", "what"),
+    ("image", "size"),
+    ("mode", "mode"),
+    ("backend", "backend"),
+    ("ms", "seconds", 1e3, ".1f"),
+    ("shortest", "shortest", 1e3, ".1f"),
+    ("longest", "longest", 1e3, ".1f"),
+    ("of plain", "seconds_ratio", 1, ".2f"),
+    ("MiB", "bytes", 2**-20, ".0f"),
+    ("of plain", "bytes_ratio", 1, ".2f"),
+    ("10^9 multiply-adds", "multiply_adds", 1e-9, ".1f"),
+    ("efficiency", "efficiency", 1, ".2f"),
+)
+Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
+    add = parser.add_argument
     several: dict[str, Any] = {"nargs": "*"}
-    parser.add_argument("--stages", choices=STAGES, default=["res4", "res5"], **several)
-    parser.add_argument("--backends", choices=BACKENDS, default=["plain", "auto"], **several)
-    parser.add_argument(
-        "--sizes", type=_size, default=[(400, 672), (800, 1344)], metavar="HxW", **several
-    )
-    parser.add_argument("--models", default=[], metavar="CONFIG", help="detectors", **several)
-    parser.add_argument("--weights", default=[], metavar="FILE", help="of each model", **several)
-    parser.add_argument("--repeats", type=int, default=7, help="timed calls (default 7)")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument(
-        "--memory", type=float, default=8.0, help="GiB a plain case may take, else left out"
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for JSON and plot")
+    text = "stages of the ResNet, each with one DNL block (default: res4 res5; none: models only)"
+    add("--stages", choices=STAGES, default=["res4", "res5"], help=text, **several)
+    text = "what computes the attention (default: plain auto)"
+    add("--backends", choices=BACKENDS, default=["plain", "auto"], help=text, **several)
+    sizes, text = [(400, 672), (800, 1344)], "image sizes (default: 400x672 800x1344)"
+    add("--sizes", type=_size, default=sizes, metavar="HxW", help=text, **several)
+    add("--models", default=[], metavar="CONFIG", help="configs of whole detectors", **several)
+    text = "checkpoints, one for each model (default: random weights)"
+    add("--weights", default=[], metavar="FILE", help=text, **several)
+    add("--repeats", type=int, default=7, help="number of timed calls (default: 7)")
+    add("--threads", type=int, help="number of CPU threads (default: torch's choice)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    text = "skip the plain backend where it needs more memory than this (default: 8)"
+    add("--memory", type=float, default=8.0, metavar="GIB", help=text)
+    add("--output", type=Path, metavar="DIR", help="folder for the results")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     about = machine(args.device)
     print(", ".join(f"{key}: {value}" for key, value in about.items()), flush=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for size in args.sizes:
         for stage in args.stages:
             for mode in _PLAIN_MAPS:
@@ -108,31 +128,23 @@ def _check(args: argparse.Namespace) -> None:
             "each of --models, or none for untrained ones"
         )
     if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device: {args.device} is not there; leave it out to take the CPU")
+        raise ValueError(f"--device: {args.device} is not available; leave it out to use the CPU")
     if not args.device.startswith(("cpu", "cuda")):
         raise ValueError(f"--device: {args.device!r} must be cpu or cuda")
 
 
-def _attention(
-    args: argparse.Namespace, stage: str, size: tuple[int, int], mode: str
-) -> list[dict[str, Any]]:
+def _attention(args: argparse.Namespace, stage: str, size: tuple[int, int], mode: str) -> list[Row]:
     stride, _ = STAGES[stage]
     positions = -(-size[0] // stride) * -(-size[1] // stride)
     maps = _PLAIN_MAPS[mode] * positions**2 * 4 / 2**30
-    backends = list(args.backends)
+    backends = list(dict.fromkeys(args.backends))
     if "plain" in backends and maps > args.memory:
-        print(f"plain is left out of {stage} {mode}: it takes {maps:.1f} GiB (--memory)")
+        print(f"plain is left out of {stage} {mode}: it needs {maps:.1f} GiB (--memory)")
         backends.remove("plain")
     if not backends:
         return []
-    return benchmark_attention(
-        stage,
-        size,
-        backends,
-        training=mode == "training",
-        repeats=args.repeats,
-        device=args.device,
-    )
+    more = {"repeats": args.repeats, "device": args.device}
+    return benchmark_attention(stage, size, backends, training=mode == "training", **more)
 
 
 def _build(cfg: Any, device: str) -> nn.Module:
@@ -145,37 +157,23 @@ def _build(cfg: Any, device: str) -> nn.Module:
     return model
 
 
-def _print(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not rows:
-        return rows
-
-    def cell(row: dict[str, Any], key: str, form: Callable[[Any], str]) -> str:
-        return "" if row.get(key) is None else form(row[key])
-
-    table = [
-        [
-            row["what"],
-            row["size"],
-            row["mode"],
-            row["backend"],
-            f"{1e3 * row['seconds']:.1f}",
-            f"{1e3 * row['shortest']:.1f} to {1e3 * row['longest']:.1f}",
-            cell(row, "seconds_ratio", "{:.2f}".format),
-            cell(row, "bytes", lambda b: f"{b / 2**20:.0f}"),
-            cell(row, "bytes_ratio", "{:.2f}".format),
-            f"{row['multiply_adds'] / 1e9:.1f}",
-            cell(row, "efficiency", "{:.2f}".format),
-        ]
-        for row in rows
-    ]
-    headers = ["what", "image", "mode", "backend", "ms", "range", "of plain", "MiB", "of plain"]
-    headers += ["10^9 multiply-adds", "bare / it"]
-    print(tabulate(table, headers, disable_numparse=True, colalign=["left"] * 4 + ["right"] * 7))
-    print(flush=True)
+def _print(rows: list[Row]) -> list[Row]:
+    if rows:
+        table = [[_cell(row.get(key), *form) for _, key, *form in _COLUMNS] for row in rows]
+        alignment = ["right" if form else "left" for _, _, *form in _COLUMNS]
+        headers = [title for title, *_ in _COLUMNS]
+        print(tabulate(table, headers, disable_numparse=True, colalign=alignment), end="\n\n")
+        sys.stdout.flush()
     return rows
 
 
-def _plot(rows: list[dict[str, Any]], file: Path) -> None:
+def _cell(value: Any, factor: float = 1.0, form: str = "") -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{factor * value:{form}}"
+
+
+def _plot(rows: list[Row], file: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")

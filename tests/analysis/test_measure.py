@@ -82,7 +82,7 @@ def test_command_writes_a_table_its_json_and_a_plot(tmp_path, capsys):
     assert main(["benchmark", *words, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "attention res5" in printed
-    assert "bare / it" in printed
+    assert "efficiency" in printed
     content = json.loads((tmp_path / "benchmark.json").read_text())
     assert content["machine"]["torch"] == torch.__version__
     assert content["machine"]["threads"] == torch.get_num_threads()
@@ -115,7 +115,7 @@ def test_plain_is_left_out_where_it_takes_too_much(capsys):
     words = ["--stages", "res5", "--sizes", "64x64", "--repeats", "1", "--memory", "0"]
     assert main(["benchmark", *words, "--backends", "plain", "auto"]) == 0
     printed = capsys.readouterr().out
-    assert "plain is left out of res5 training: it takes 0.0 GiB (--memory)" in printed
+    assert "plain is left out of res5 training: it needs 0.0 GiB (--memory)" in printed
     assert re.findall(r"inference +(\w+)", printed) == ["bare", "auto", "auto"]
     assert main(["benchmark", *words, "--backends", "plain"]) == 0
     assert "attention" not in capsys.readouterr().out

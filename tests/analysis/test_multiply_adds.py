@@ -1,4 +1,4 @@
-"""Multiply-adds by hand, by fvcore with our handlers, and by torch's own counter."""
+"""Multiply-adds are those by hand, forward and backward."""
 
 import pytest
 import torch

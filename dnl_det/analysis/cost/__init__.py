@@ -1,8 +1,14 @@
 """What attention costs: time, memory, multiply-adds."""
 
 from .benchmark import STAGES, benchmark_attention, benchmark_models
-from .measure import WARM_UP, Timing, extra_peak_memory, machine, time_together
-from .multiply_adds import count_multiply_adds
+from .measure import (
+    WARM_UP,
+    Timing,
+    count_multiply_adds,
+    extra_peak_memory,
+    machine,
+    time_together,
+)
 
 __all__ = [
     "STAGES",

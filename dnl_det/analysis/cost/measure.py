@@ -1,27 +1,29 @@
-"""Time and memory of a call, on a CPU or a GPU."""
+"""Time, memory and multiply-adds of a call, on a CPU or a GPU."""
 
 import ctypes
 import gc
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 Run = Callable[[], Any]
 # Calls before those that are timed.
 WARM_UP = 1
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call: the median of some, the shortest and the longest."""
+    """Seconds of a call over its repetitions."""
 
     median: float
     shortest: float
@@ -34,7 +36,7 @@ def time_together(runs: Mapping[str, Run], repeats: int, device: str = "cpu") ->
     Args:
         runs: a name for each call; each is made once beforehand, to warm up.
         repeats: calls that count.
-        device: of what they compute; ``cuda`` is waited for.
+        device: where they compute; the end of each call on ``cuda`` is waited for.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(WARM_UP + repeats):
@@ -52,12 +54,12 @@ def time_together(runs: Mapping[str, Run], repeats: int, device: str = "cpu") ->
 
 
 def extra_peak_memory(run: Run, device: str = "cpu") -> int | None:
-    """Bytes that a call takes at most, beyond what stood before it and what it returns.
+    """Peak memory of a call in bytes, without what was allocated before and what it returns.
 
-    On a CPU: the peak of the process' resident memory, of which Linux keeps account; None where
-    there is none, or it may not be reset. On a GPU: what torch allocates.
+    On a CPU it is the process' resident memory as Linux accounts for it; None where that account
+    does not exist or may not be reset. On a GPU it is what torch allocates.
     """
-    run()  # what is set up once is not the call's
+    run()  # what is set up once does not count
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -66,10 +68,10 @@ def extra_peak_memory(run: Run, device: str = "cpu") -> int | None:
         result = run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before - _bytes(result)
-    with suppress(OSError, AttributeError):  # without glibc memory is given back as it likes
+    with suppress(OSError, AttributeError):  # glibc alone can be asked to return free memory
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     except OSError:
         return None
     before = _resident("VmRSS")
@@ -77,8 +79,23 @@ def extra_peak_memory(run: Run, device: str = "cpu") -> int | None:
     return max(_resident("VmHWM") - before - _bytes(result), 0)
 
 
+def count_multiply_adds(model: nn.Module, inputs: Tensor | Sequence[Any]) -> int:
+    """Multiply-adds of convolutions, linear layers and matrix products, those of attention too.
+
+    A multiply-add is two floating-point operations. The count does not depend on the backend of
+    the attention. The model is called once, in the mode it is in.
+
+    Args:
+        model: any module, or a part of a detector of detectron2, which itself takes dictionaries.
+        inputs: its arguments.
+    """
+    with FlopCounterMode(display=False) as counter:
+        model(*([inputs] if isinstance(inputs, Tensor) else inputs))
+    return int(counter.get_total_flops() // 2)
+
+
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What figures depend on: processor, threads, versions."""
+    """What measurements depend on: processor, threads, versions."""
     return {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
         "threads": torch.get_num_threads(),
@@ -94,25 +111,20 @@ def _wait(device: str) -> None:
 
 
 def _resident(field: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024  # written in kB
-    raise RuntimeError(f"{_STATUS} has no {field}")
+    return 1024 * int(_field("/proc/self/status", field).split()[0])  # in kB there
 
 
 def _bytes(result: Any) -> int:
-    if isinstance(result, torch.Tensor):
-        return result.nbytes
-    if isinstance(result, Mapping):
-        return sum(map(_bytes, result.values()))
-    if isinstance(result, tuple | list):
-        return sum(map(_bytes, result))
-    return 0
+    return sum(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
 
 
 def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+    with suppress(OSError, StopIteration):
+        return _field("/proc/cpuinfo", "model name")
     return platform.processor() or platform.machine()
+
+
+def _field(file: str, name: str) -> str:
+    """The value of the first line ``name: value``."""
+    lines = (line.partition(":") for line in Path(file).read_text().splitlines())
+    return next(value.strip() for key, _, value in lines if key.strip() == name)
