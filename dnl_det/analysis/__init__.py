@@ -1,38 +1,28 @@
 """What attention attends to and what it costs: records, statistics, time, memory."""
 
-from .cost import (
-    STAGES,
+from .cost.benchmark import STAGES, benchmark_attention, benchmark_models
+from .cost.measure import (
     WARM_UP,
     Timing,
-    benchmark_attention,
-    benchmark_models,
     count_multiply_adds,
     extra_peak_memory,
     machine,
     time_together,
 )
-from .recording import (
+from .recording.geometry import Frame, Grid
+from .recording.record import (
     AttentionRecord,
     BlockRecord,
-    Frame,
-    Grid,
     QueryAttention,
+    attention_blocks,
     record_attention,
     short_name,
 )
-from .statistics import (
-    BackboneAlone,
-    BlockStatistics,
-    Diagnosis,
-    Mean,
-    RegionCorrelations,
-    Regions,
-    block_statistics,
-    category_map,
-    mean_over_images,
-    region_correlations,
-    regions_at,
-)
+from .statistics.block_statistics import BlockStatistics, block_statistics
+from .statistics.correlation import RegionCorrelations, region_correlations
+from .statistics.diagnosis import BackboneAlone, Diagnosis
+from .statistics.intervals import Mean, mean_over_images
+from .statistics.regions import Regions, category_map, regions_at
 
 __all__ = [
     "STAGES",
@@ -49,6 +39,7 @@ __all__ = [
     "RegionCorrelations",
     "Regions",
     "Timing",
+    "attention_blocks",
     "benchmark_attention",
     "benchmark_models",
     "block_statistics",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dnl_det.analysis.statistics import Mean, mean_over_images
+from dnl_det.analysis import Mean, mean_over_images
 
 
 def test_the_interval_is_the_normal_one_where_that_applies():

@@ -248,7 +248,7 @@ def test_queries_are_chosen_by_chance_and_the_same_every_time():
 def test_chosen_positions_are_allowed_and_differ():
     allowed = torch.zeros(50, dtype=torch.bool)
     allowed[10:30] = True
-    chosen = choose_positions(50, allowed, 8)
+    chosen = choose_positions(allowed, 8)
     assert len(set(chosen.tolist())) == 8
     assert allowed[chosen].all()
-    assert sorted(choose_positions(50, allowed, 100).tolist()) == list(range(10, 30))
+    assert sorted(choose_positions(allowed, 100).tolist()) == list(range(10, 30))

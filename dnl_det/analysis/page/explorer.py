@@ -22,8 +22,9 @@ from PIL import Image
 from torch import nn
 
 from ...layers import BLOCKS
-from ..recording import AttentionRecord, BlockRecord, Frame, Grid
-from ..statistics import block_statistics
+from ..recording.geometry import Frame
+from ..recording.record import AttentionRecord, BlockRecord, attention_blocks, short_name
+from ..statistics.block_statistics import block_statistics
 from .detections import describe_detections
 from .query_maps import QueryMaps, query_maps
 
@@ -116,10 +117,7 @@ def render_page(content: Mapping[str, Any], codes: Sequence[str]) -> str:
 
 def block_names(model: nn.Module) -> dict[str, str]:
     """The attention blocks of a model: from a short name, such as ``res4.4``, to the module's."""
-    names = [n for n, m in model.named_modules() if isinstance(m, tuple(BLOCKS.values()))]
-    found = [re.search(r"(?:^|\.)(res\d+\.\d+)\.", name) for name in names]
-    short = [match[1] if match else name for match, name in zip(found, names, strict=True)]
-    return dict(zip(short if len(set(short)) == len(names) else names, names, strict=True))
+    return {short_name(name): name for name in attention_blocks(model)}
 
 
 def _share_budget(
@@ -149,8 +147,8 @@ def _describe(name: str, block: BlockRecord, maps: QueryMaps) -> dict[str, Any]:
         "uniform": 1 / block.key_positions,
         "step": maps.step,
         "pool": maps.pool,
-        "queries": _grid(maps.queries),
-        "keys": _grid(maps.keys),
+        "queries": asdict(maps.queries),
+        "keys": asdict(maps.keys),
         "pairwise": maps.codes is not None,
         "signed": maps.signed,
         "maxima": _floats(maps.maxima),
@@ -159,11 +157,6 @@ def _describe(name: str, block: BlockRecord, maps: QueryMaps) -> dict[str, Any]:
         "unary": None if maps.unary is None else _floats(maps.unary),
         "unaryInside": maps.unary_inside,
     }
-
-
-def _grid(grid: Grid) -> dict[str, Any]:
-    """Strides and offsets are y, x."""
-    return asdict(grid)
 
 
 def _floats(values: np.ndarray) -> str:
@@ -182,16 +175,12 @@ def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
 def _data_uri(image: np.ndarray) -> str:
     picture = Image.fromarray(image)
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    kind, content = "png", _saved(picture, "PNG", optimize=True)
-    if len(content) > _LOSSLESS:
-        kind, content = "jpeg", _saved(picture, "JPEG", quality=88)
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 88})):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        if buffer.tell() <= _LOSSLESS:
+            break
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _table(name: str) -> str:

@@ -6,6 +6,8 @@ S: key positions of a block.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..recording import BlockRecord, Frame, QueryAttention
+from ..recording.geometry import Frame
+from ..recording.record import BlockRecord, QueryAttention
 
 _POINTS = 2
 _DPI = 200
@@ -76,18 +79,19 @@ class AttentionFigure:
         width = (1 + len(columns)) * (_WIDTH + _GAP) - _GAP
         height = sum(heights) + _GAP * (len(heights) - 1) + _HEAD
         figure = Figure(figsize=(width, height))
+        layout: Any = {"left": 0, "right": 1, "bottom": 0, "top": 1 - _HEAD / height}
+        layout |= {"wspace": _GAP / _WIDTH, "hspace": _GAP / fmean(heights)}
+        axes = figure.subplots(
+            len(heights), 1 + len(columns), squeeze=False, height_ratios=heights, gridspec_kw=layout
+        )
         # One kind of colours a column, so that its rows can be compared.
         signed = {name for name in columns if any(row.maps[name].min() < 0 for row in self._rows)}
-        top = height - _HEAD
-        for number, (row, size) in enumerate(zip(self._rows, heights, strict=True)):
-            for index, name in enumerate([self.name, *columns]):
-                corner = index * (_WIDTH + _GAP) / width, (top - size) / height
-                axis = figure.add_axes((*corner, _WIDTH / width, size / height))
+        for row, panels in zip(self._rows, axes, strict=True):
+            for axis, name in zip(panels, [self.name, *columns], strict=True):
                 axis.set_axis_off()
                 _draw_panel(axis, row, row.maps.get(name), name in signed)
-                if number == 0:
-                    axis.set_title(name, fontsize=9, pad=4)
-            top -= size + _GAP
+        for axis, name in zip(axes[0], [self.name, *columns], strict=True):
+            axis.set_title(name, fontsize=9, pad=4)
         return figure
 
     def png(self) -> bytes:

@@ -5,16 +5,18 @@ H, W: height and width of a feature map, S: key positions, Q: recorded queries.
 
 import base64
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil
+from itertools import count
+from math import ceil, prod
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..recording import Frame, Grid
+from ..recording.geometry import Frame, Grid
 from ..recording.record import BUDGET, BlockRecord
 
 # Keys shown of a block; more are averaged over squares of 2 x 2, 3 x 3, ...
@@ -59,7 +61,9 @@ class QueryMaps:
     @cached_property
     def encoded(self) -> str:
         """The codes deflated (zlib) and in base64; empty where there are none."""
-        return "" if self.codes is None else _deflate(self.codes)
+        if self.codes is None:
+            return ""
+        return base64.b64encode(zlib.compress(self.codes.tobytes(), _LEVEL)).decode()
 
 
 def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> QueryMaps:
@@ -74,35 +78,32 @@ def query_maps(block: BlockRecord, image: int, frame: Frame, budget: int) -> Que
     Raises:
         ValueError: the weights are not finite; or the block is not in a ResNet of detectron2.
     """
-    whole = crop(block.grid, frame)
-    shown = _Keys(block, frame)
+    keys = _Keys(block, frame)
     first = block.attention(image, [0])
     _check_finite(block, first.combined)
     unary, unary_inside = None, 1.0
     if first.unary is not None:
-        unary, unary_inside = shown.of(first.unary).numpy(), shown.share(first.unary).item()
-    rest = (unary, unary_inside)
-    if first.pairwise is None:
-        none = np.zeros(0, np.float32)
-        return QueryMaps(
-            whole, shown.grid, (1, 1), shown.pool, None, none, none, none, False, *rest
-        )
+        unary, unary_inside = keys.of(first.unary).numpy(), keys.share(first.unary).item()
+    whole = crop(block.grid, frame)
 
-    positions = whole.height * whole.width
-    sample = _rows(
-        block, image, shown, _flat(block, subgrid(whole, _steps(_first_steps(whole, _SAMPLE)))[1])
-    )
-    a_row = len(_deflate(sample[0])) / len(sample[0])
+    if first.pairwise is None:
+        none, rest = np.zeros(0, np.float32), (unary, unary_inside)
+        return QueryMaps(whole, keys.grid, (1, 1), keys.pool, None, none, none, none, False, *rest)
+
+    def maps_of(step: tuple[int, int]) -> QueryMaps:
+        queries, (rows, columns) = subgrid(whole, step)
+        index = (rows[:, None] * block.grid.width + columns).flatten()
+        recorded = _record(block, image, keys, index)
+        return QueryMaps(queries, keys.grid, step, keys.pool, *recorded, unary, unary_inside)
+
+    sample = maps_of(next(_steps(whole, _SAMPLE)))
+    a_row = len(sample.encoded) / len(sample.maxima)
     # Neighbours compress a little better than the sample: 6 % for most, found by trying.
-    number = _first_steps(whole, min(1.1 * budget / a_row, positions))
-    while True:
-        step = _steps(number)
-        queries, index = subgrid(whole, step)
-        recorded = _rows(block, image, shown, _flat(block, index))
-        maps = QueryMaps(queries, shown.grid, step, shown.pool, *recorded, *rest)
-        if len(maps.encoded) <= budget or len(maps.maxima) == 1:
-            return maps
-        number += 1
+    for step in _steps(whole, 1.1 * budget / a_row):
+        maps = maps_of(step)
+        if len(maps.encoded) <= budget:
+            break
+    return maps
 
 
 def quantise(rows: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -141,16 +142,11 @@ def crop(grid: Grid, frame: Frame) -> Grid:
 
 def subgrid(grid: Grid, step: tuple[int, int]) -> tuple[Grid, tuple[Tensor, Tensor]]:
     """Every ``step``-th position of a grid down and across, centred; their rows and columns."""
-    indices, offsets = [], []
-    for size, by, spacing, offset in zip(
-        (grid.height, grid.width), step, grid.stride, grid.offset, strict=True
-    ):
-        start = (size - 1) % by // 2
-        indices.append(torch.arange(start, size, by))
-        offsets.append(offset + start * spacing)
-    height, width = (len(i) for i in indices)
-    stride = (grid.stride[0] * step[0], grid.stride[1] * step[1])
-    return Grid(height, width, stride, (offsets[0], offsets[1])), (indices[0], indices[1])
+    (height, down), (width, across) = zip((grid.height, grid.width), step, strict=True)
+    first = (height - 1) % down // 2, (width - 1) % across // 2
+    rows = torch.arange(first[0], height, down)
+    columns = torch.arange(first[1], width, across)
+    return grid.coarser((len(rows), len(columns)), step, first), (rows, columns)
 
 
 class _Keys:
@@ -159,17 +155,9 @@ class _Keys:
     def __init__(self, block: BlockRecord, frame: Frame):
         self.whole = block.key_grid
         self.inside = crop(self.whole, frame)
-        sides = self.inside.height, self.inside.width
-        self.pool = 1
-        while ceil(sides[0] / self.pool) * ceil(sides[1] / self.pool) > MOST_KEYS:
-            self.pool += 1
-        (sy, sx), (oy, ox), n = self.inside.stride, self.inside.offset, self.pool
-        self.grid = Grid(
-            ceil(sides[0] / n),
-            ceil(sides[1] / n),
-            (sy * n, sx * n),
-            (oy + sy * (n - 1) / 2, ox + sx * (n - 1) / 2),
-        )
+        self.pool = n = next(n for n in count(1) if prod(_left(self.inside, (n, n))) <= MOST_KEYS)
+        middle = (n - 1) / 2
+        self.grid = self.inside.coarser(_left(self.inside, (n, n)), (n, n), (middle, middle))
 
     def of(self, weights: Tensor) -> Tensor:
         """``(..., all keys)`` to ``(..., S)`` float32, on the CPU."""
@@ -189,52 +177,38 @@ class _Keys:
         return maps[..., : self.inside.height, : self.inside.width]
 
 
-def _rows(
+def _record(
     block: BlockRecord, image: int, keys: _Keys, queries: Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
     """Codes, maxima, inside, spread and signed, see QueryMaps."""
+    signed = getattr(block.block, "kernel", None) == "dot_product"
     rows, inside, spread = [], [], []
-    is_distribution = getattr(block.block, "kernel", None) != "dot_product"
     for chunk in queries.split(max(BUDGET // (8 * block.key_positions), 1)):
         weights = block.attention(image, chunk).pairwise
         assert weights is not None
         _check_finite(block, weights)
         rows.append(keys.of(weights))
-        if is_distribution:
-            inside.append(keys.share(weights))
-            spread.append(torch.special.entr(weights).sum(1).exp().float().cpu())
-        else:
-            inside.append(torch.ones(len(chunk)))
-            spread.append(torch.zeros(len(chunk)))
-    values = torch.cat(rows).numpy()
-    signed = not is_distribution
-    codes, maxima = quantise(values, signed)
+        inside.append(torch.ones(len(chunk)) if signed else keys.share(weights))
+        entropy = torch.special.entr(weights).sum(1).float().cpu()
+        spread.append(torch.zeros(len(chunk)) if signed else entropy.exp())
+    codes, maxima = quantise(torch.cat(rows).numpy(), signed)
     return codes, maxima, torch.cat(inside).numpy(), torch.cat(spread).numpy(), signed
 
 
-def _flat(block: BlockRecord, index: tuple[Tensor, Tensor]) -> Tensor:
-    rows, columns = index
-    return (rows[:, None] * block.grid.width + columns).flatten()
+def _steps(grid: Grid, most: float) -> Iterator[tuple[int, int]]:
+    """Of 1 x 1, 1 x 2, 2 x 2, ... those that leave at most so many positions; the last leaves one.
+
+    They are down and across.
+    """
+    for number in range(2 * max(grid.height, grid.width)):
+        step = 1 + number // 2, 1 + (number + 1) // 2
+        if prod(_left(grid, step)) <= max(most, 1):
+            yield step
 
 
-def _steps(number: int) -> tuple[int, int]:
-    """1 x 1, 1 x 2, 2 x 2, 2 x 3, ...: ever fewer positions down and across."""
-    return 1 + number // 2, 1 + (number + 1) // 2
-
-
-def _first_steps(grid: Grid, most: float) -> int:
-    """The number of the first steps that leave at most so many positions, and one at least."""
-    number = 0
-    while number < 2 * max(grid.height, grid.width):
-        down, across = _steps(number)
-        if ceil(grid.height / down) * ceil(grid.width / across) <= most:
-            break
-        number += 1
-    return number
-
-
-def _deflate(codes: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(codes.tobytes(), _LEVEL)).decode()
+def _left(grid: Grid, step: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns that steps leave."""
+    return ceil(grid.height / step[0]), ceil(grid.width / step[1])
 
 
 def _check_finite(block: BlockRecord, weights: Tensor) -> None:

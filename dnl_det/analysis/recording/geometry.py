@@ -78,16 +78,19 @@ class Grid:
 
     def pooled(self) -> "Grid":
         """That of a map max-pooled 2 x 2 with stride 2, where a side of 1 stays."""
-        size = (self.height, self.width)
-        by = [min(2, side) for side in size]
-        strides = [stride * n for stride, n in zip(self.stride, by, strict=True)]
-        offsets = [
-            offset + stride * (n - 1) / 2
-            for offset, stride, n in zip(self.offset, self.stride, by, strict=True)
-        ]
-        return Grid(
-            size[0] // by[0], size[1] // by[1], (strides[0], strides[1]), (offsets[0], offsets[1])
-        )
+        y, x = min(2, self.height), min(2, self.width)
+        return self.coarser((self.height // y, self.width // x), (y, x), ((y - 1) / 2, (x - 1) / 2))
+
+    def coarser(
+        self, size: tuple[int, int], step: tuple[int, int], first: tuple[float, float]
+    ) -> "Grid":
+        """``size`` positions, every ``step``-th one; all arguments are down and across.
+
+        ``first`` is the row and column that the first one lies at, or between.
+        """
+        axes = zip(self.stride, self.offset, step, first, strict=True)
+        (sy, oy), (sx, ox) = ((n * stride, at + n0 * stride) for stride, at, n, n0 in axes)
+        return Grid(*size, (sy, sx), (oy, ox))
 
     def to_image(self, values: Tensor, frame: Frame) -> Tensor:
         """Values at the positions, interpolated bilinearly at the pixels of the original image.
@@ -111,8 +114,6 @@ class Grid:
 
     def _fractional(self, points: Tensor) -> Tensor:
         """Column and row of x, y ``(..., 2)``, between positions."""
-        dtype = torch.promote_types(points.dtype, torch.float32)
-        points = points.to(dtype)
-        return (points - points.new_tensor(self.offset[::-1])) / points.new_tensor(
-            self.stride[::-1]
-        )
+        points = points.to(torch.promote_types(points.dtype, torch.float32))
+        from_first = points - points.new_tensor(self.offset[::-1])
+        return from_first / points.new_tensor(self.stride[::-1])

@@ -89,24 +89,21 @@ class BlockRecord:
             IndexError: no such image or query.
         """
         x = self._input_of(image)
-        positions = x.shape[2] * x.shape[3]
-        chosen = None if queries is None else torch.as_tensor(queries, device=x.device).long()
-        if (
-            chosen is not None
-            and chosen.numel()
-            and not 0 <= chosen.min() <= chosen.max() < positions
-        ):
-            raise IndexError(f"queries of {self.name} must be between 0 and {positions - 1}")
-        count = positions if chosen is None else len(chosen)
+        count = positions = x.shape[2] * x.shape[3]
+        chosen = None
+        if queries is not None:
+            chosen = torch.as_tensor(queries, device=x.device).long()
+            count = len(chosen)
+            if ((chosen < 0) | (chosen >= positions)).any():
+                raise IndexError(f"queries of {self.name} must be between 0 and {positions - 1}")
         size = count * self.key_positions * x.element_size()
         if self._has_pairwise and size > budget:
             raise ValueError(
                 f"{count} queries x {self.key_positions} keys of {self.name} take {size} bytes, "
-                f"over the budget of {budget}: choose queries, or give a larger budget"
+                f"over the budget of {budget}: choose fewer queries, or give a larger budget"
             )
         maps = self.block.attention_maps(x, queries=chosen)  # type: ignore[operator]
-        pairwise = None if maps.pairwise is None else maps.pairwise[0]
-        unary = None if maps.unary is None else maps.unary[0]
+        pairwise, unary = (None if m is None else m[0] for m in (maps.pairwise, maps.unary))
         if pairwise is None:
             assert unary is not None  # every block has a term
             return QueryAttention(None, unary, unary.expand(count, -1))
@@ -146,7 +143,7 @@ class BlockRecord:
         return self.input[image : image + 1].to(next(self.block.parameters()).dtype)
 
 
-class AttentionRecord(Mapping[str, BlockRecord]):
+class AttentionRecord(dict[str, BlockRecord]):
     """By module name, in the model's order, the blocks that the last forward pass went through.
 
     Attributes:
@@ -155,17 +152,8 @@ class AttentionRecord(Mapping[str, BlockRecord]):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.frames: list[Frame] = []
-        self._blocks: dict[str, BlockRecord] = {}
-
-    def __getitem__(self, name: str) -> BlockRecord:
-        return self._blocks[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._blocks)
-
-    def __len__(self) -> int:
-        return len(self._blocks)
 
 
 @contextmanager
@@ -193,8 +181,7 @@ def record_attention(
     Raises:
         ValueError: the model has no attention block.
     """
-    kinds = tuple(BLOCKS.values())
-    blocks: dict[str, nn.Module] = {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
+    blocks = attention_blocks(model)
     if not blocks:
         raise ValueError(
             "the model has no attention block: MODEL.DNL.RES2 to RES5 are empty, BLOCK is none, or "
@@ -202,13 +189,24 @@ def record_attention(
         )
     known = {**_strides(model), **(strides or {})}
     record = AttentionRecord()
+
+    def keep(name: str, block: nn.Module, args: tuple[Any, ...]) -> None:
+        # A copy: what follows may write into its input.
+        kept = args[0].detach().clone()
+        record[name] = BlockRecord(name, block, kept, known.get(name), _versions(block))
+
     with ExitStack() as hooks:
         start = partial(_start, record)
         hooks.callback(model.register_forward_pre_hook(start, with_kwargs=True).remove)
         for name, block in blocks.items():
-            keep = partial(_keep, record, name, known.get(name))
-            hooks.callback(block.register_forward_pre_hook(keep).remove)
+            hooks.callback(block.register_forward_pre_hook(partial(keep, name)).remove)
         yield record
+
+
+def attention_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of :mod:`dnl_det.layers` in a model, by module name."""
+    kinds = tuple(BLOCKS.values())
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
 def short_name(name: str) -> str:
@@ -220,7 +218,7 @@ def _start(
     record: AttentionRecord, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     inputs = args[0] if args else next(iter(kwargs.values()), None)
-    record._blocks.clear()
+    record.clear()
     record.frames = []
     if isinstance(inputs, Tensor):
         height, width = inputs.shape[-2:]
@@ -232,21 +230,13 @@ def _start(
             record.frames.append(Frame(height, width, *original))
 
 
-def _keep(
-    record: AttentionRecord, name: str, stride: int | None, block: nn.Module, args: tuple[Any, ...]
-) -> None:
-    # A copy: what follows may write into its input.
-    kept = args[0].detach().clone()
-    record._blocks[name] = BlockRecord(name, block, kept, stride, _versions(block))
-
-
 def _versions(block: nn.Module) -> list[int]:
     """Change with every step of an optimizer and every loading of weights."""
     return [p._version for p in block.parameters() if not p.is_inference()]
 
 
 def _strides(model: nn.Module) -> dict[str, int]:
-    """Of the attention blocks in every ResNet of the model, by their names."""
+    """In pixels, of the modules in every ResNet of the model, by their names."""
     strides = {}
     for name, resnet in model.named_modules():
         if not isinstance(resnet, ResNet):
@@ -255,8 +245,6 @@ def _strides(model: nn.Module) -> dict[str, int]:
         for stage in resnet.stage_names:
             for index, block in enumerate(getattr(resnet, stage)):
                 stride *= block.stride
-                for inner, module in block.named_modules():
-                    if isinstance(module, tuple(BLOCKS.values())):
-                        path = filter(None, (name, stage, str(index), inner))
-                        strides[".".join(path)] = stride
+                prefix = f"{name}.{stage}.{index}".removeprefix(".")
+                strides.update({inner: stride for inner, _ in block.named_modules(prefix=prefix)})
     return strides

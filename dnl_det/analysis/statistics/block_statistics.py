@@ -1,4 +1,4 @@
-"""Has an attention block degenerated? How much its queries differ, in numbers.
+"""How much the queries of an attention block differ: has the block degenerated?
 
 Definitions with equations: docs/DIAGNOSE.md. L: positions, S: key positions, Q: chosen queries,
 C: channels.
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..recording import Frame
+from ..recording.geometry import Frame
 from ..recording.record import BUDGET, BlockRecord, QueryAttention
 
 # Queries of an image, where not all are asked for.
@@ -75,7 +75,7 @@ def block_statistics(
         image: index in the batch.
         frame: the image's, ``AttentionRecord.frames[image]``: what lies in the batch's padding is
             left out, as query and as key, and attention renormalised. All counts if None.
-        queries: positions ``row * W + column``; by default 256 in the image by chance, or all.
+        queries: positions ``row * W + column``; by default 256 random ones in the image.
         generator: of that choice, on the CPU; seeded with 0 if None.
         budget: see :meth:`BlockRecord.attention`.
 
@@ -83,24 +83,23 @@ def block_statistics(
         ValueError, IndexError: see :meth:`BlockRecord.attention`.
     """
     x = record.input[image]
-    inside = keys_inside = None
+    inside = torch.ones(x.shape[1] * x.shape[2], dtype=torch.bool)
+    keys_inside = torch.ones(record.key_positions, dtype=torch.bool)
     if frame is not None:
         inside, keys_inside = record.grid.inside(frame), record.key_grid.inside(frame)
     if queries is None:
-        queries = choose_positions(x.shape[1] * x.shape[2], inside, QUERIES, generator)
+        queries = choose_positions(inside, QUERIES, generator)
     attention = record.attention(image, queries, budget)
-    x = x.to(attention.combined.dtype)
-    y = record.output(image).to(x.dtype)
-    share = _pairwise_share(record, image, attention)
-
-    x, y = (_select(v.flatten(1), inside).T for v in (x, y))  # (L, C)
+    inside, keys_inside = inside.to(x.device), keys_inside.to(x.device)
+    dtype = attention.combined.dtype
+    x, y = (v.to(dtype).flatten(1)[:, inside].T for v in (x, record.output(image)))  # (L, C)
     context, norms = y - x, x.norm(dim=1)
     rounding = _ROUNDING_ERRORS * torch.finfo(_dtype(record)).eps
     context_share = _mean(context.norm(dim=1)[norms > 0] / norms[norms > 0])
     seen = context_share is not None and context_share > rounding
 
-    pairwise = None if attention.pairwise is None else _select(attention.pairwise, keys_inside)
-    unary = None if attention.unary is None else _select(attention.unary, keys_inside)[None]
+    pairwise = None if attention.pairwise is None else attention.pairwise[:, keys_inside]
+    unary = None if attention.unary is None else attention.unary[None, keys_inside]
     is_distribution = getattr(record.block, "kernel", None) != "dot_product"
     rows = normalise(pairwise) if pairwise is not None and is_distribution else None
     gamma = getattr(record.block, "gamma", None)
@@ -114,9 +113,9 @@ def block_statistics(
         pairwise_distance=None if pairwise is None else cosine_distance(pairwise),
         pairwise_divergence=None if rows is None else jensen_shannon(rows),
         pairwise_entropy=None if rows is None else entropy(rows),
-        combined_distance=cosine_distance(_select(attention.combined, keys_inside)),
+        combined_distance=cosine_distance(attention.combined[:, keys_inside]),
         unary_entropy=None if unary is None else entropy(normalise(unary)),
-        pairwise_share=share,
+        pairwise_share=_pairwise_share(record, image, attention),
     )
 
 
@@ -191,29 +190,23 @@ def normalise(rows: Tensor) -> Tensor:
 
 
 def choose_positions(
-    count: int, allowed: Tensor | None, most: int, generator: torch.Generator | None = None
+    allowed: Tensor, most: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """At most ``most`` of the positions ``0 ... count - 1`` that are allowed, by chance.
+    """A random choice of at most ``most`` positions.
 
     Args:
-        count: L.
-        allowed: ``(L,)``, bool; all if None.
+        allowed: ``(L,)``, bool: which positions may be chosen.
         most: how many.
         generator: on the CPU; seeded with 0 if None.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    positions = torch.arange(count) if allowed is None else allowed.cpu().nonzero().squeeze(1)
+    positions = allowed.cpu().nonzero().squeeze(1)
     return positions[torch.randperm(len(positions), generator=generator)[:most]]
 
 
 def _entropies(rows: Tensor) -> Tensor:
     """In nats, ``(Q,)``."""
     return torch.special.entr(rows).sum(1)
-
-
-def _select(values: Tensor, inside: Tensor | None) -> Tensor:
-    """``(..., L)`` at the positions inside."""
-    return values if inside is None else values[..., inside.to(values.device)]
 
 
 def _mean(values: Tensor) -> float | None:

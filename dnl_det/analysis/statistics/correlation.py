@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..recording import Frame
+from ..recording.geometry import Frame
 from ..recording.record import BUDGET, BlockRecord
 from .block_statistics import QUERIES, choose_positions
 from .regions import BACKGROUND, IGNORED, regions_at
@@ -71,7 +71,7 @@ def region_correlations(
         ValueError: no stride is known, or see :meth:`BlockRecord.attention`.
     """
     at_queries = regions_at(labels, record.grid, frame, band).categories
-    chosen = choose_positions(len(at_queries), at_queries > BACKGROUND, queries, generator)
+    chosen = choose_positions(at_queries > BACKGROUND, queries, generator)
     if not len(chosen):
         return None
     attention = record.attention(image, chosen, budget)

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...layers import BLOCKS
-from ..recording import AttentionRecord
+from ..recording.record import AttentionRecord, attention_blocks
 from .block_statistics import QUERIES, BlockStatistics, block_statistics, choose_positions
 from .correlation import RegionCorrelations, region_correlations
 from .intervals import Mean, mean_over_images
@@ -45,10 +44,8 @@ class BackboneAlone(nn.Module):
     @classmethod
     def of(cls, model: nn.Module) -> nn.Module:
         """This of the model, or the model itself where that would leave an attention block out."""
-        blocks = [n for n, m in model.named_modules() if isinstance(m, tuple(BLOCKS.values()))]
-        if hasattr(model, "preprocess_image") and all(n.startswith("backbone.") for n in blocks):
-            return cls(model)
-        return model
+        alone = all(name.startswith("backbone.") for name in attention_blocks(model))
+        return cls(model) if alone and hasattr(model, "preprocess_image") else model
 
 
 class Diagnosis:
@@ -83,7 +80,7 @@ class Diagnosis:
                 # By image and not by turn, so that a block's queries do not depend on the others.
                 generator = torch.Generator().manual_seed(self.seed + self.images)
                 inside = block.grid.inside(frame)
-                chosen = choose_positions(len(inside), inside, self.queries, generator)
+                chosen = choose_positions(inside, self.queries, generator)
                 found = asdict(block_statistics(block, image, frame, queries=chosen))
                 if categories is not None:
                     correlations = region_correlations(

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from pycocotools import mask as mask_util
 from torch import Tensor
 
-from ..recording import Frame, Grid
+from ..recording.geometry import Frame, Grid
 
 # In a map of categories, beside category_id + 1.
 BACKGROUND, IGNORED = 0, -1
@@ -77,40 +78,22 @@ def regions_at(labels: np.ndarray, grid: Grid, frame: Frame, band: float = 1.0) 
         raise ValueError(f"band={band}: must be above 0 strides")
     centres = grid.centres().double()  # (L, 2), x and y
     half = centres.new_tensor([grid.stride[1], grid.stride[0]]) * band / 2
-    edges = [frame.to_original(points) for points in (centres - half, centres, centres + half)]
-    columns, rows = (_touched([e[:, k] for e in edges], labels.shape[1 - k]) for k in (0, 1))
-    categories = torch.from_numpy(labels)[rows.middle, columns.middle]
-    found = torch.zeros(len(centres), dtype=torch.long)
+    low, middle, high = (frame.to_original(p) for p in (centres - half, centres, centres + half))
+    size = torch.tensor(labels.shape[::-1])
+
+    def pixels(edges: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        return edges.clamp(min=0).minimum(last).long().unbind(1)  # type: ignore[return-value]
+
+    x, y = pixels(middle.floor(), size - 1)
+    # A cell touches the columns x0 ... x1 - 1 and the rows y0 ... y1 - 1.
+    (x0, y0), (x1, y1) = pixels(low.floor(), size), pixels(high.ceil(), size)
+    touched = torch.zeros(len(centres), dtype=torch.long)
     for label in np.unique(labels[labels != IGNORED]):
-        found += _contains(labels == label, rows, columns)
+        sums = torch.from_numpy(cv2.integral((labels == label).astype(np.uint8)))
+        touched += sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0] > 0
     inside = grid.inside(frame)
-    return Regions(torch.where(inside, categories, IGNORED), inside & (found > 1))
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """Along one axis, of each position: its cell's pixels ``start ... stop - 1``, its own pixel."""
-
-    start: Tensor
-    stop: Tensor
-    middle: Tensor
-
-
-def _touched(edges: Sequence[Tensor], size: int) -> _Pixels:
-    low, centre, high = edges
-    middle = centre.floor().clamp(0, size - 1).long()
-    start, stop = low.floor().clamp(0, size).long(), high.ceil().clamp(0, size).long()
-    return _Pixels(start, stop, middle)
-
-
-def _contains(mask: np.ndarray, rows: _Pixels, columns: _Pixels) -> Tensor:
-    """``(L,)``, 0 or 1: whether a cell has a pixel of the mask, by a table of its sums."""
-    table = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int64)
-    table[1:, 1:] = mask.cumsum(0).cumsum(1)
-    sums = torch.from_numpy(table)
-    inner = sums[rows.stop, columns.stop] - sums[rows.start, columns.stop]
-    count = inner - sums[rows.stop, columns.start] + sums[rows.start, columns.start]
-    return (count > 0).long()
+    categories = torch.where(inside, torch.from_numpy(labels)[y, x], IGNORED)
+    return Regions(categories, inside & (touched > 1))
 
 
 def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
