@@ -78,6 +78,9 @@ class MMDet1RCNN(GeneralizedRCNN):
         Returns:
             ``[{"instances": Instances}]``, boxes and masks ``(R, h, w)`` in the original image;
             without ``do_postprocess`` ``[Instances]`` in the resized one, masks ``(R, 1, 28, 28)``.
+
+        Raises:
+            ValueError: masks of the original image in a trace.
         """
         if detected_instances is not None:  # boxes from elsewhere, such as augmented images
             return super().inference(batched_inputs, detected_instances, do_postprocess)
@@ -123,7 +126,7 @@ class MMDet1RCNN(GeneralizedRCNN):
         scores = probabilities[:, :-1]
         region, label = ((scores > predictor.test_score_thresh) & finite[:, None]).nonzero().T
         scores = scores[region, label]
-        boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4)
+        boxes = boxes.unflatten(1, (-1, 4))  # (R, K or 1, 4)
         resized = Boxes(boxes[region, label if boxes.shape[1] > 1 else 0])  # (D, 4)
         resized.clip(image_size)
 
@@ -159,6 +162,12 @@ def _in_original_image(instances: Instances, h: int, w: int) -> Instances:
     result.scores = instances.scores
     result.pred_classes = instances.pred_classes
     if instances.has("pred_masks"):
+        if torch.jit.is_tracing():
+            raise ValueError(
+                "MMDet1RCNN pastes masks by OpenCV, which a trace cannot record: trace "
+                "model.inference(..., do_postprocess=False), or set MODEL.META_ARCHITECTURE: "
+                "GeneralizedRCNN"
+            )
         probabilities = instances.pred_masks[:, 0]  # (R, 28, 28)
         result.pred_masks = paste_masks(probabilities, inclusive, h, w)
     if instances.has("pred_keypoints"):  # (R, K, 3): x, y, score; points have no last pixel

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.export import TracingAdapter
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import Boxes
 
@@ -152,3 +153,29 @@ def test_other_roi_heads_are_refused(config):
 def test_training_is_detectron2_s(config, model):
     assert MMDet1RCNN.forward is type(model).__mro__[1].forward
     assert MMDet1RCNN.__mro__[1].__name__ == "GeneralizedRCNN"
+
+
+def without_postprocessing(model, inputs):
+    return model.inference(inputs, do_postprocess=False)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_takes_another_size_and_number_of_proposals(model):
+    model.proposal_generator.post_nms_topk[False] = 1000  # more than there are
+    adapter = TracingAdapter(model, [image(64, 96)], without_postprocessing)
+    trace = torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+    other = image(32, 48)
+    with torch.no_grad():
+        found = adapter.outputs_schema(trace(other["image"]))[0]
+        expected = without_postprocessing(model, [other])[0]
+    assert len(expected) > 0
+    torch.testing.assert_close(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    for field in ("scores", "pred_classes", "pred_masks"):
+        torch.testing.assert_close(found.get(field), expected.get(field))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_that_would_keep_the_masks_of_its_example_is_refused(model):
+    adapter = TracingAdapter(model, [image(64, 96)])
+    with pytest.raises(ValueError, match=r"do_postprocess=False.*GeneralizedRCNN"):
+        torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
