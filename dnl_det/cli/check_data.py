@@ -9,7 +9,7 @@ examples:
 Prints every kind of finding with its count and the first files and ids: errors, which have to be
 corrected; what is skipped or repaired, in a training by itself; and notes. The exit status is 1
 with an error, 0 without. train_net.py checks the same, but decodes images only if they are few or
-end early. What each code means: docs/DATA.md.
+end early. What each code means: dnl_det/data/checks/FAULTS.md.
 """
 
 import argparse

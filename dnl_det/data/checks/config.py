@@ -11,8 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from .dataset import Checked, Use, check_dataset, raise_errors
-from .faults import REPAIRED, SKIPPED
-from .findings import DataError
+from .findings import REPAIRED, SKIPPED, DataError
 from .repaired import read_from, write_repaired
 
 # Which key counts the classes, by MODEL.META_ARCHITECTURE; others count none, or are not known.

@@ -16,10 +16,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...text import printable
-from .annotations import AnnotationCheck
+from .annotations import check_annotations
 from .entries import check_categories, check_image_entries, whole_number
-from .faults import SKIPPED
-from .findings import DataError, Report
+from .findings import SKIPPED, DataError, Report
 from .images import check_images
 from .json_file import MAX_JSON_MB, read_json
 
@@ -69,6 +68,19 @@ class Checked:
         return [(c["id"], c["name"]) for c in self.content.get("categories", [])]
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Millions of lists are made and kept: looking for garbage among them takes half the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_no_garbage_collection()
 def checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> Checked:
     """Check a data set in COCO's format.
 
@@ -78,11 +90,6 @@ def checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> C
         images: the folder their file names are in.
         use: what for.
     """
-    with _no_garbage_collection():
-        return _checked(name, json_file, images, use)
-
-
-def _checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> Checked:
     report = Report(name, use.evaluation)
     if not os.path.isdir(images):
         report.add("json-missing", f"there is no folder {images} of the images")
@@ -100,7 +107,8 @@ def _checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> 
     )
     _judge_images(len(entries), len(content["images"]), report)
     if annotations is not None:
-        check = AnnotationCheck(
+        content["annotations"] = check_annotations(
+            annotations,
             report,
             {image["id"]: image for image in content["images"]},
             left_out | unusable,
@@ -109,20 +117,7 @@ def _checked(name: str, json_file: str | Path, images: str | Path, use: Use) -> 
             crossings=use.thorough,
             keypoints=use.keypoints,
         )
-        content["annotations"] = check.run(annotations)
     return Checked(report, {} if report.has_errors else content)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Millions of lists are made and kept: looking for garbage among them takes half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _judge_images(looked_at: int, usable: int, report: Report) -> None:

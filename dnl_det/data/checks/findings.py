@@ -1,11 +1,43 @@
-"""What a check of a data set found: collected, counted, written as text and as JSON."""
+"""What a check of a data set found: collected, counted, written as text and as JSON.
+
+``FAULTS.md`` has every fault that can be found, and what happens then.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ...text import printable
-from .faults import ERROR, FAULTS, KINDS, REPAIRED, SKIPPED
+
+ERROR, REPAIRED, SKIPPED, NOTE = "error", "repaired", "skipped", "note"
+KINDS = (ERROR, SKIPPED, REPAIRED, NOTE)  # in the order of a report
+
+
+class Fault(NamedTuple):
+    """One row of ``FAULTS.md``: what is found, its kind in each use, and what happens."""
+
+    what: str
+    in_training: str
+    in_evaluation: str
+    action: str
+
+
+def _read_faults() -> dict[str, Fault]:
+    faults = {}
+    for line in Path(__file__).with_name("FAULTS.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            code, *rest, _why = (cell.strip() for cell in line.split("|")[1:-1])
+            faults[code.strip("`")] = Fault(*rest)
+    return faults
+
+
+FAULTS = _read_faults()
+# Images are converted each time they are read; the annotations stay as they are.
+_ON_READING = {
+    *("image-rotated", "image-grey", "image-alpha", "image-cmyk", "image-16-bit"),
+    "mask-rle",
+}
 
 
 class DataError(ValueError):
@@ -17,15 +49,11 @@ class Finding:
     """One thing found.
 
     Attributes:
-        kind: see :mod:`.faults`.
-        code: a key of ``FAULTS``.
         detail: values, in words.
         file: of the image.
         image_id, annotation_id: as the JSON has them.
     """
 
-    kind: str
-    code: str
     detail: str = ""
     file: str = ""
     image_id: Any = None
@@ -58,8 +86,9 @@ class Report:
 
     def add(self, code: str, detail: str = "", kind: str = "", **where: Any) -> None:
         """Note a finding; ``kind`` only where it is another than the code's own."""
-        kind = kind or FAULTS[code].kind_for(self.evaluation)
-        self.findings.setdefault((kind, code), []).append(Finding(kind, code, detail, **where))
+        fault = FAULTS[code]
+        kind = kind or (fault.in_evaluation if self.evaluation else fault.in_training)
+        self.findings.setdefault((kind, code), []).append(Finding(detail, **where))
 
     def count(self, kind: str, code: str = "") -> int:
         """How many findings there are of a kind, and of a code if one is given."""
@@ -75,8 +104,7 @@ class Report:
     def changes_annotations(self) -> bool:
         """Whether what is trained on differs from the JSON."""
         return any(
-            kind in (REPAIRED, SKIPPED) and not FAULTS[code].on_reading
-            for kind, code in self.findings
+            kind in (REPAIRED, SKIPPED) and code not in _ON_READING for kind, code in self.findings
         )
 
     def groups(self) -> Iterator[tuple[str, str, list[Finding]]]:

@@ -1,7 +1,7 @@
 """The files of a data set's images: there, whole, of a kind that is read, and as large as said."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +16,12 @@ from .entries import why_missing
 from .findings import Report
 
 _TIFF_BITS_PER_SAMPLE, _TIFF_ORIENTATION = 258, 274
-_UNREADABLE = (
-    "image-missing",
-    "image-zero-bytes",
-    "image-unreadable",
-    "image-truncated",
-    "image-bomb",
-)
+# Pillow's modes of the images that are converted as they are read.
+_CONVERTED = {
+    "image-grey": ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"),
+    "image-alpha": ("RGBA", "RGBa", "LA", "La", "PA"),
+    "image-cmyk": ("CMYK", "YCbCr", "LAB"),
+}
 
 
 @dataclass
@@ -96,12 +95,9 @@ def _describe(image: Image.Image, file: str | Path) -> Look:
         look.found.append(("image-rotated", f"orientation {noted}"))
     if is_16_bit_grey(image) or _bits_per_channel(image, file) == 16:
         look.found.append(("image-16-bit", ""))
-    if image.mode in ("1", "L", "LA", "La", "I") or image.mode.startswith("I;16"):
-        look.found.append(("image-grey", ""))
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        look.found.append(("image-alpha", ""))
-    if image.mode in ("CMYK", "YCbCr", "LAB"):
-        look.found.append(("image-cmyk", ""))
+    for code, modes in _CONVERTED.items():
+        if image.mode in modes or (code == "image-alpha" and "transparency" in image.info):
+            look.found.append((code, ""))
     return look
 
 
@@ -182,7 +178,7 @@ def check_images(
     return kept, left_out
 
 
-def _looks(entries: list[dict[str, Any]], root: Path, decode: bool) -> Iterable[Look]:
+def _looks(entries: list[dict[str, Any]], root: Path, decode: bool) -> Iterator[Look]:
     def look(entry: dict[str, Any]) -> Look:
         name = entry["file_name"]
         slashed = name.replace("\\", "/")
@@ -193,15 +189,11 @@ def _looks(entries: list[dict[str, Any]], root: Path, decode: bool) -> Iterable[
         look.found.insert(0, ("image-backslash", printable(name)))
         return look
 
+    portion = 2000  # so that stopping the program does not wait for all of them
     # Threads: waiting for files and decoding leave Python's lock to others.
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        yield from _in_portions(pool, look, entries)
-
-
-def _in_portions(pool: ThreadPoolExecutor, look: Any, entries: list[Any]) -> Iterator[Look]:
-    portion = 2000  # so that stopping the program does not wait for all of them
-    for begin in range(0, len(entries), portion):
-        yield from pool.map(look, entries[begin : begin + portion])
+        for begin in range(0, len(entries), portion):
+            yield from pool.map(look, entries[begin : begin + portion])
 
 
 def _take_size(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...text import printable
-from .faults import NOTE
-from .findings import Report
+from .findings import NOTE, Report
 
 # COCO's training annotations have 450 MB, and LVIS' 1.1 GB; checking takes about twelve times
 # as much memory.

@@ -16,7 +16,7 @@ class Polygons:
     """Many polygons ``[x0, y0, x1, y1, ...]`` in one array.
 
     Args:
-        polygons: each of an even count of numbers, at least 6.
+        polygons: at least one, each of an even count of numbers, at least 6.
     """
 
     def __init__(self, polygons: Sequence[Sequence[float]]):
@@ -28,8 +28,6 @@ class Polygons:
 
     def areas(self) -> np.ndarray:
         """``(P,)``, by the shoelace formula; where a polygon crosses itself, parts cancel."""
-        if not len(self.corners):
-            return np.zeros(0)
         following = np.arange(1, len(self._xy) + 1)
         following[self._starts + self.corners - 1] = self._starts
         # Relative to the first corner: exact far from the origin too.
@@ -38,9 +36,7 @@ class Polygons:
         return np.abs(np.add.reduceat(doubled, self._starts)) / 2
 
     def bounds(self) -> np.ndarray:
-        """``(P, 4)``: least x and y, largest x and y; NaN where a coordinate is."""
-        if not len(self.corners):
-            return np.zeros((0, 4))
+        """``(P, 4)``: least x and y, largest x and y."""
         least = np.minimum.reduceat(self._xy, self._starts)
         return np.concatenate([least, np.maximum.reduceat(self._xy, self._starts)], axis=1)
 

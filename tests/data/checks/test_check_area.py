@@ -6,7 +6,7 @@ import pytest
 from faulty import SQUARE, check, codes, only
 
 from dnl_det.data.checks import Report
-from dnl_det.data.checks.area import check_area
+from dnl_det.data.checks.boxes import check_area
 from dnl_det.data.checks.masks import Item, check_masks
 
 OVERLAPPING = [12.0, 6.0, 28.0, 6.0, 28.0, 22.0, 12.0, 22.0]  # SQUARE and 4 columns more
@@ -67,14 +67,14 @@ def test_coco_s_own_areas_are_all_left(shared, split):
     content = json.loads(
         (shared / f"datasets/coco/annotations/instances_{split}2017.json").read_text()
     )
-    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    images = {image["id"]: image for image in content["images"]}
     report = Report("coco")
-    items = [Item(a, *sizes[a["image_id"]], {}) for a in content["annotations"]]
-    check_masks(items, report, crossings=False)
+    items = [Item(a, images[a["image_id"]], report) for a in content["annotations"]]
+    check_masks(items, crossings=False)
     for item in items:
-        check_area(item, report)
-    boxes = [Item(dict(i.annotation, segmentation=None), i.width, i.height, {}) for i in items]
+        check_area(item)
+    boxes = [Item(dict(i.annotation, segmentation=None), i.image, report) for i in items]
     for item in boxes:
-        check_area(item, report)
+        check_area(item)
     assert len(items) > 700
     assert not report.count("repaired")
