@@ -129,7 +129,7 @@ def test_a_failed_write_leaves_the_old_page(explore, images, tmp_path, monkeypat
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("os.replace", fail)
+    monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         explore(images[0])
     assert file.read_text() == before
