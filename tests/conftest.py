@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from programs import Program
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,3 +69,18 @@ def tiny() -> list[str]:
         *("MODEL.ROI_MASK_HEAD.CONV_DIM", "16", "MODEL.RPN.POST_NMS_TOPK_TEST", "20"),
         *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()", "DATALOADER.NUM_WORKERS", "0"),
     ]
+
+
+@pytest.fixture(scope="session")
+def start(root: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Start Python programs in the checkout: ``SCRIPT ARGUMENT ...``."""
+    started = []
+
+    def program(*words, fork=False, **environment) -> Program:
+        output = tmp_path_factory.mktemp("program") / "printed"
+        started.append(Program(words, output, root, environment, fork))
+        return started[-1]
+
+    yield program
+    for each in started:
+        each.kill()

@@ -2,17 +2,9 @@
 
 import contextlib
 import json
-import time
 from pathlib import Path
 
 import torch
-
-
-def finish(process, status=0):
-    process.wait(timeout=100)
-    output = process.printed.read_text()
-    assert process.returncode == status, output
-    return output
 
 
 def losses(folder):
@@ -21,11 +13,11 @@ def losses(folder):
 
 
 def wait_for_iteration(process, folder, iteration):
-    deadline = time.monotonic() + 100
-    while not (folder / "losses").exists() or len(losses(folder)) <= iteration:
-        assert process.poll() is None, process.printed.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process.wait_until(lambda: (folder / "losses").exists() and len(losses(folder)) > iteration)
+
+
+def final(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)
 
 
 def children_of(process):
@@ -36,6 +28,13 @@ def children_of(process):
             if f"\nPPid:\t{process.pid}\n" in status.read_text():
                 found.append(int(status.parent.name))
     return sorted(found)
+
+
+def assert_same_end(first, second):
+    """Two folders' trainings ended with the same model and the same state of the trainer."""
+    first, second = final(first), final(second)
+    assert_equal(first["model"], second["model"])
+    assert_equal(first["trainer"], second["trainer"])
 
 
 def assert_equal(first, second):

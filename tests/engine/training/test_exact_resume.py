@@ -6,13 +6,13 @@ import signal
 
 import pytest
 import torch
-from trainings import assert_equal, children_of, finish, losses, wait_for_iteration
+from trainings import assert_same_end, children_of, final, losses, wait_for_iteration
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(train, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    finish(train(folder, workers=2))
+    train(folder, workers=2).finish()
     assert [iteration for iteration, _ in losses(folder)] == list(range(12))
     return folder
 
@@ -23,29 +23,24 @@ def uninterrupted(train, tmp_path_factory):
 def test_the_losses_and_the_end_are_the_same(train, uninterrupted, tmp_path, number, workers):
     process = train(tmp_path, "TEST.EVAL_PERIOD", "3", workers=workers[0])
     wait_for_iteration(process, tmp_path, 5)
-    process.send_signal(number)
-    finish(process, -number if number == signal.SIGKILL else 128 + number)
+    os.kill(process.pid, number)
+    process.finish(-number if number == signal.SIGKILL else 128 + number)
     assert not (tmp_path / "model_final.pth").exists()
-    finish(train(tmp_path, "--resume", workers=workers[1]))
+    train(tmp_path, "--resume", workers=workers[1]).finish()
 
     expected = dict(losses(uninterrupted))
     both = losses(tmp_path)
     assert {iteration for iteration, _ in both} == set(expected)
     for iteration, values in both:
         assert values == expected[iteration], f"iteration {iteration}"
-    first, second = (
-        torch.load(folder / "model_final.pth", weights_only=True)
-        for folder in (uninterrupted, tmp_path)
-    )
-    assert_equal(first["model"], second["model"])
-    assert_equal(first["trainer"], second["trainer"])
+    assert_same_end(uninterrupted, tmp_path)
 
 
 def test_a_killed_loader_process_ends_the_training_and_loses_nothing(train, tmp_path):
     process = train(tmp_path, keys=("SOLVER.MAX_ITER", "100000"), workers=2)
     wait_for_iteration(process, tmp_path, 5)
     os.kill(children_of(process)[-1], signal.SIGKILL)
-    printed = finish(process, 1)
+    printed = process.finish(1)
     assert "Traceback" not in printed
     error = printed.splitlines()[-1]
     assert re.match(
@@ -60,14 +55,13 @@ def test_an_image_full_of_nan_stops_the_training_and_is_passed_over_if_wanted(
     train, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("NAN_IMAGE", "5")
-    stopped = finish(train(tmp_path, "SOLVER.MAX_BAD_STEPS", "1"), 1)
+    stopped = train(tmp_path, "SOLVER.MAX_BAD_STEPS", "1").finish(1)
     assert "Traceback" not in stopped
     error = stopped.splitlines()[-1]
     assert error.startswith("error: training stopped before the step of iteration 10: ")
     assert "train/000005.bmp" in error
     assert "model_0000007.pth: go on from it by --resume with SOLVER.MAX_BAD_STEPS 2" in error
-    resumed = finish(train(tmp_path, "--resume", "SOLVER.MAX_BAD_STEPS", "2"))
+    resumed = train(tmp_path, "--resume", "SOLVER.MAX_BAD_STEPS", "2").finish()
     assert "Step skipped, 2 of SOLVER.MAX_BAD_STEPS 2; iteration 10: " in resumed
-    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
-    assert all(value.isfinite().all() for value in final["model"].values())
+    assert all(value.isfinite().all() for value in final(tmp_path)["model"].values())
     assert [iteration for iteration, _ in losses(tmp_path)] == [0, 1, *range(3, 10), 8, 9, 11]
