@@ -1,23 +1,13 @@
 """What ``make demo`` runs, on a small data set and for a few iterations."""
 
-import os
-import subprocess
-import sys
-
 from PIL import Image
 
 
-def test_demo_trains_scores_draws_and_reuses(root, data_root, tmp_path):
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(data_root)}
-    command = [sys.executable, "-W", "ignore", "tools/shapes/demo.py", "--iterations", "3"]
-    command += ["--output", str(tmp_path / "demo")]
+def test_demo_trains_scores_draws_and_reuses(start, data_root, tmp_path):
+    command = ["tools/shapes/demo.py", "--iterations", "3", "--output", tmp_path / "demo"]
 
     def run():
-        result = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=400
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+        return start(*command, DETECTRON2_DATASETS=str(data_root)).finish()
 
     first = run()
     model = tmp_path / "demo" / "model_final.pth"

@@ -5,11 +5,9 @@ import contextlib
 import importlib
 import json
 import math
+import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -119,36 +117,26 @@ def trainings(folder):
     return [line for line in found if "train_net.py" in line and str(folder) in line]
 
 
-def test_interrupted_study_goes_on(root, tmp_path):
-    command = [sys.executable, "-W", "ignore", "tools/shapes/study.py", "--output", str(tmp_path)]
+def test_interrupted_study_goes_on(start, tmp_path):
+    command = ["tools/shapes/study.py", "--output", tmp_path]
     command += ["--variants", "baseline", "disentangled", "--seeds", "7", "--iterations", "30"]
     command += ["--backbone-iterations", "2", "--images", "8", "--val-images", "4", "--opts"]
     command += ["SOLVER.CHECKPOINT_PERIOD", "5", "SOLVER.IMS_PER_BATCH", "2"]
 
-    def start():
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=root, **pipe)
-
     def write_times(*files):
         return [(tmp_path / file).stat().st_mtime_ns for file in files]
 
-    first = start()
-    deadline = time.monotonic() + 400
-    while not (tmp_path / "disentangled/7/last_checkpoint").exists():
-        assert first.poll() is None, first.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    first = start(*command)
+    first.wait_until((tmp_path / "disentangled/7/last_checkpoint").exists)
     assert trainings(tmp_path)
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 128 + signal.SIGTERM
+    os.kill(first.pid, signal.SIGTERM)
+    first.finish(128 + signal.SIGTERM)
     assert not trainings(tmp_path)
     assert not (tmp_path / "disentangled/7/result.json").exists()
     finished = ("backbone/backbone.pth", "baseline/7/result.json")
     before = write_times(*finished)
 
-    second = start()
-    output, _ = second.communicate(timeout=500)
-    assert second.returncode == 0, output
+    output = start(*command).finish()
     assert write_times(*finished) == before
     log = (tmp_path / "disentangled/7/log.txt").read_text()
     starts = [int(number) for number in re.findall(r"Starting training from iteration (\d+)", log)]

@@ -1,6 +1,7 @@
 """Training from the command line: killed, resumed, evaluated, in one process and in two."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -8,8 +9,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,27 +20,9 @@ CONFIG = "configs/Shapes/disentangled.yaml"
 
 
 @pytest.fixture
-def command(root, data_root):
+def command(start, data_root):
     """Start a Python program of the checkout on the small Shapes data set."""
-
-    def start(*words):
-        environment = {**os.environ, "DETECTRON2_DATASETS": str(data_root), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", *map(str, words)],
-            cwd=root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    return start
-
-
-def finish(process):
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, output
-    return output
+    return functools.partial(start, DETECTRON2_DATASETS=str(data_root))
 
 
 def bbox_ap(output):
@@ -56,39 +37,24 @@ def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
     tiny += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.RESNETS.NORM", "LN"]
     keys = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 25, "SOLVER.CHECKPOINT_PERIOD", 4, *tiny)
     process = command(*run, *keys)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "model_0000007.pth").exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.wait_until((tmp_path / "model_0000007.pth").exists)
+    os.kill(process.pid, signal.SIGKILL)
+    process.finish(-signal.SIGKILL)
     assert not (tmp_path / "model_final.pth").exists()
     saved = max(file.stem for file in tmp_path.glob("model_*.pth"))
     started = int(saved.removeprefix("model_")) + 1
 
-    resumed = finish(command(*run, "--resume", *keys))
+    resumed = command(*run, "--resume", *keys).finish()
     assert f"Starting training from iteration {started}" in resumed
     final = torch.load(tmp_path / "model_final.pth", weights_only=True)
     assert final["iteration"] == 24
     assert final["model"]["backbone.bottom_up.res4.5.attention.gamma"].shape == (1,)
 
     weights = ("MODEL.WEIGHTS", tmp_path / "model_final.pth", "OUTPUT_DIR", tmp_path / "eval")
-    evaluated = finish(command(*run, "--eval-only", *weights, *tiny))
+    evaluated = command(*run, "--eval-only", *weights, *tiny).finish()
     assert bbox_ap(evaluated) == bbox_ap(resumed) >= 0
     assert "Task: segm" in evaluated
     check_with_pycocotools(evaluated, tmp_path / "eval", data_root)
-
-
-def wait_for_training(process):
-    """Read the log up to the first line about an iteration."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "iter: " in line:
-            return
-    raise AssertionError("".join(lines))
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
@@ -98,17 +64,16 @@ def test_a_signal_saves_and_says_how_to_go_on(command, tiny, tmp_path, number, w
         *("train_net.py", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path),
         *("SOLVER.MAX_ITER", 100000, *tiny),
     )
-    wait_for_training(process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 128 + number, output
+    process.wait_until(lambda: "iter: " in process.printed())
+    os.kill(process.pid, number)
+    output = process.finish(128 + number)
     stopped = re.search(r"stopped after iteration (\d+), saved as (model_\d+)\.pth", output)
     saved = torch.load(tmp_path / f"{stopped[2]}.pth", weights_only=True)
     assert saved["iteration"] == int(stopped[1])
     # What is said to be typed, typed; with an end in sight.
     words = shlex.split(re.search(r"Go on with: python (.+)", output)[1])
     words[words.index("100000")] = str(saved["iteration"] + 2)
-    resumed = finish(command(*words))
+    resumed = command(*words).finish()
     assert f"Starting training from iteration {saved['iteration'] + 1}" in resumed
 
 
@@ -121,16 +86,11 @@ def test_a_disk_that_fills_up_ends_it_and_loses_nothing(command, tiny, tmp_path)
         run = ("train_net.py", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path / "out")
         keys = ("SOLVER.CHECKPOINT_PERIOD", 4, "SOLVER.MAX_ITER", 100000, *tiny)
         process = command(*run, *keys)
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "out/last_checkpoint").exists():
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        process.wait_until((tmp_path / "out/last_checkpoint").exists)
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
-        output, _ = process.communicate(timeout=100)
-        assert process.returncode == 1
+        output = process.finish(1)
         assert "Traceback" not in output
         (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
         newest = max((tmp_path / "out").glob("model_*.pth"))
@@ -139,7 +99,7 @@ def test_a_disk_that_fills_up_ends_it_and_loses_nothing(command, tiny, tmp_path)
         saved = torch.load(newest, weights_only=True)["iteration"]
         filler.unlink()
         keys = ("SOLVER.CHECKPOINT_PERIOD", 4, "SOLVER.MAX_ITER", saved + 2, *tiny)
-        resumed = finish(command(*run[:1], "--resume", *run[1:], *keys))
+        resumed = command(*run[:1], "--resume", *run[1:], *keys).finish()
         assert f"Starting training from iteration {saved + 1}" in resumed
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
@@ -161,17 +121,11 @@ def test_two_processes(command, tiny, tmp_path, launcher, free_port, root):
     keys = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2, "MODEL.RESNETS.NORM", "SyncBN", *tiny)
     run = ("train_net.py", "--config-file", CONFIG)
     if launcher == "torchrun":
-        torchrun = (
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node",
-            2,
-            "--master-port",
-            free_port,
-        )
-        output = finish(command(*torchrun, *run, *keys))
+        torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port")
+        process = command(*torchrun, free_port, *run, *keys)
     else:
-        output = finish(command(*run, "--num-gpus", 2, "--dist-url", "auto", *keys))
+        process = command(*run, "--num-gpus", 2, "--dist-url", "auto", *keys)
+    output = process.finish()
     assert "World size: 2" in output
     assert "NORM: SyncBN is replaced by naiveSyncBN_N in this run" in output
     assert "Task: segm" in output
@@ -197,7 +151,6 @@ def test_bad_input_is_one_line_and_no_traceback(command, tiny, tmp_path, words, 
     process = command(
         "train_net.py", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path, *tiny, *words
     )
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 1
+    output = process.finish(1)
     assert message in output.splitlines()[-1]
     assert "Traceback" not in output

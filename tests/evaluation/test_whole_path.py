@@ -7,8 +7,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,27 +22,19 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 TWO = ("--num-gpus", 2, "--dist-url", "auto")
 
 
-def start(folder, data, found, *words, **environment):
-    """The program on its way, with detections written for its model."""
-    config = write_config(folder)
-    (folder / "found.json").write_text(json.dumps(found))
-    given = {"GIVEN_DETECTIONS": str(folder / "found.json"), "OMP_NUM_THREADS": "1"}
-    options = ["--config-file", config, "--eval-only", *data, *words]
-    options += ["OUTPUT_DIR", folder / "out"]
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", SCRIPT, *map(str, options)],
-        env={**os.environ, **given, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def evaluate(start):
+    """Start the program, with detections written for its model."""
 
+    def begin(folder, data, found, *words, **environment):
+        config = write_config(folder)
+        (folder / "found.json").write_text(json.dumps(found))
+        options = ["--config-file", config, "--eval-only", *data, *words]
+        options += ["OUTPUT_DIR", folder / "out"]
+        given = {"GIVEN_DETECTIONS": str(folder / "found.json"), **environment}
+        return start(SCRIPT, *options, fork=True, **given)
 
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
+    return begin
 
 
 def written(folder):
@@ -104,11 +94,11 @@ def fake(shared):
     return read["ground_truth"], found, read["expected"]
 
 
-def test_published_ap_to_ten_digits(fake, tmp_path):
+def test_published_ap_to_ten_digits(evaluate, fake, tmp_path):
     """With boxes that are given exactly; what float32 makes of them is the next test's."""
     truth, found, expected = fake
     data = write_data(tmp_path, truth)
-    output = finish(start(tmp_path, data, found))
+    output = evaluate(tmp_path, data, found).finish()
     for task in ("bbox", "segm"):
         for name in METRICS:
             assert printed(output)[task][name] == pytest.approx(
@@ -117,7 +107,7 @@ def test_published_ap_to_ten_digits(fake, tmp_path):
     same_detections(written(tmp_path), found)
 
 
-def test_float32_moves_two_boxes_over_a_threshold(fake, tmp_path):
+def test_float32_moves_two_boxes_over_a_threshold(evaluate, fake, tmp_path):
     """A detector's boxes are float32 corners, which makes 50.45807 of this set 50.40739.
 
     The set's boxes are annotated ones moved by whole pixels. Two have with theirs an IoU of 0.8
@@ -126,7 +116,7 @@ def test_float32_moves_two_boxes_over_a_threshold(fake, tmp_path):
     """
     truth, found, expected = fake
     data = write_data(tmp_path, truth)
-    output = finish(start(tmp_path, data, found, GIVEN_PRECISION="float32"))
+    output = evaluate(tmp_path, data, found, GIVEN_PRECISION="float32").finish()
     assert_equals_pycocotools(output, tmp_path, written(tmp_path))
     assert printed(output)["bbox"]["AP"] == pytest.approx(50.4073862327, abs=1e-10)
 
@@ -157,11 +147,11 @@ def place(result):
 
 
 @pytest.mark.parametrize("images", [7, 1])
-def test_two_processes_count_every_image_once(tmp_path, images):
+def test_two_processes_count_every_image_once(evaluate, tmp_path, images):
     """An odd number of images; and one image, so that the second process has none."""
     truth, found = small(images)
     data = write_data(tmp_path, truth)
-    output = finish(start(tmp_path, data, found, *TWO))
+    output = evaluate(tmp_path, data, found, *TWO).finish()
     assert "World size: 2" in output
     same_detections(written(tmp_path), found)
     assert_equals_pycocotools(output, tmp_path, found)
@@ -179,21 +169,15 @@ def test_two_processes_count_every_image_once(tmp_path, images):
         pytest.param(signal.SIGINT, TWO, True, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_ends_it_in_so_many_words(tmp_path, number, options, to_all):
+def test_a_signal_ends_it_in_so_many_words(evaluate, tmp_path, number, options, to_all):
     """In the middle of the images; to all processes as from a terminal's Ctrl-C."""
     truth, found = small(40)
     data = write_data(tmp_path, truth)
-    process = start(tmp_path, data, found, *options, GIVEN_SECONDS="1")
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "Start inference on" in line:
-            break
+    process = evaluate(tmp_path, data, found, *options, GIVEN_SECONDS="1")
+    process.wait_until(lambda: "Start inference on" in process.printed())
     time.sleep(1.5)
     (os.killpg if to_all else os.kill)(process.pid, number)
-    rest, _ = process.communicate(timeout=60)
-    output = "".join(lines) + rest
-    assert process.returncode == 128 + number, output
+    output = process.finish(128 + number)
     name = signal.Signals(number).name
     assert f"{name}: the evaluation was stopped before its end and has no result" in output
     assert "Traceback" not in output

@@ -1,9 +1,6 @@
 """Two commands from the authors' file to an AP; and detections by ``predict``."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -26,20 +23,6 @@ def few_images(shared, tmp_path):
     return file, coco / "val2017", content["images"]
 
 
-@pytest.fixture
-def run(root):
-    def start(*words):
-        command = [sys.executable, "-W", "ignore", *map(str, words)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=500
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        return done.stdout + done.stderr
-
-    return start
-
-
 def by_image(file, key):
     found = {}
     for entry in json.loads(file.read_text()):
@@ -47,16 +30,17 @@ def by_image(file, key):
     return found
 
 
-def test_convert_then_evaluate_or_predict(run, few_images, official_file, tmp_path):
+def test_convert_then_evaluate_or_predict(start, few_images, official_file, tmp_path):
     annotations, folder, images = few_images
     converted = tmp_path / "converted.pth"
-    report = run("-m", "dnl_det", "convert", official_file("dnl_c4"), converted)
+    report = start("-m", "dnl_det", "convert", official_file("dnl_c4"), converted).finish()
     assert f"--config-file {CONFIG}" in report
     assert f"--eval-only MODEL.WEIGHTS {converted}" in report
 
     data = ("--val-json", annotations, "--val-images", folder, *SMALL)
     weights = ("MODEL.WEIGHTS", converted, "OUTPUT_DIR", tmp_path / "eval")
-    output = run("train_net.py", "--config-file", CONFIG, "--eval-only", *data, *weights)
+    evaluation = ("train_net.py", "--config-file", CONFIG, "--eval-only", *data, *weights)
+    output = start(*evaluation).finish()
     assert "start fresh" not in output
     assert "Task: bbox" in output
     assert "Task: segm" in output
@@ -65,7 +49,7 @@ def test_convert_then_evaluate_or_predict(run, few_images, official_file, tmp_pa
 
     photos = [folder / image["file_name"] for image in images]
     options = ("--config-file", CONFIG, "--weights", converted, "--output", tmp_path / "detections")
-    run("-m", "dnl_det", "predict", *photos, *options, "--opts", *SMALL)
+    start("-m", "dnl_det", "predict", *photos, *options, "--opts", *SMALL).finish()
     predicted = by_image(tmp_path / "detections" / "detections.json", "file_name")
     for photo, image in zip(photos, images, strict=True):
         assert len(evaluated[image["id"]]) > 10
