@@ -1,8 +1,7 @@
 """Evaluators for the data sets that detectron2 and this project register."""
 
 from .build import build_evaluator
-from .coco import CheckedCOCOEvaluator
-from .faster_coco import FasterCOCOEvaluator
+from .coco import CheckedCOCOEvaluator, FasterCOCOEvaluator
 from .semantic import LabelError
 
 __all__ = ["CheckedCOCOEvaluator", "FasterCOCOEvaluator", "LabelError", "build_evaluator"]

@@ -1,7 +1,7 @@
 """Choose the evaluators of a data set by its registered type."""
 
-import importlib.util
 import os
+from importlib.util import find_spec
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -14,8 +14,7 @@ from detectron2.evaluation import (
     PascalVOCDetectionEvaluator,
 )
 
-from .coco import CheckedCOCOEvaluator
-from .faster_coco import TASKS, FasterCOCOEvaluator
+from .coco import CheckedCOCOEvaluator, FasterCOCOEvaluator
 from .panoptic import PanopticEvaluator
 from .semantic import CheckedSemSegEvaluator
 
@@ -67,24 +66,13 @@ def build_evaluator(
 
 
 def _coco_evaluator(cfg: CfgNode, dataset_name: str, folder: str) -> CheckedCOCOEvaluator:
-    """The faster one where its package is installed; keypoints it has not."""
-    tasks, limit = _tasks(cfg), cfg.TEST.DETECTIONS_PER_IMAGE
-    if set(tasks) <= set(TASKS) and importlib.util.find_spec("faster_coco_eval"):
-        return FasterCOCOEvaluator(
-            dataset_name, tasks, output_dir=folder, detections_per_image=limit
-        )
-    return CheckedCOCOEvaluator(
-        dataset_name,
-        tasks,
-        output_dir=folder,
-        detections_per_image=limit,
-        kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-    )
-
-
-def _tasks(cfg: CfgNode) -> tuple[str, ...]:
-    # Left to itself, the evaluator takes them from the detections, and reports no mask AP where
-    # there are none.
-    masks = ("segm",) if cfg.MODEL.MASK_ON else ()
-    keypoints = ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()
-    return ("bbox", *masks, *keypoints)
+    # Left to itself, the evaluator takes the tasks from the detections, and reports no mask AP
+    # where there are none.
+    model, limit = cfg.MODEL, cfg.TEST.DETECTIONS_PER_IMAGE
+    tasks = ("bbox", "segm") if model.MASK_ON else ("bbox",)
+    options = {"output_dir": folder, "detections_per_image": limit}
+    if model.KEYPOINT_ON:
+        tasks, options["kpt_oks_sigmas"] = (*tasks, "keypoints"), cfg.TEST.KEYPOINT_OKS_SIGMAS
+    elif find_spec("faster_coco_eval"):
+        return FasterCOCOEvaluator(dataset_name, tasks, **options)
+    return CheckedCOCOEvaluator(dataset_name, tasks, **options)

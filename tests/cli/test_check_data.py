@@ -296,7 +296,7 @@ def test_ap_of_the_annotations_themselves_is_100(root, data, tmp_path, monkeypat
     from dnl_det.engine import load_config
 
     if not fast:
-        monkeypatch.setattr("dnl_det.evaluation.build.TASKS", ())
+        monkeypatch.setattr("dnl_det.evaluation.build.find_spec", lambda _: None)
     break_everything_that_can_be_repaired(data)
     cfg = load_config(str(root / CONFIG), ["OUTPUT_DIR", str(tmp_path)])
     cfg.DATASETS.VAL_JSON, cfg.DATASETS.VAL_IMAGES = str(data.write()), str(data.images)

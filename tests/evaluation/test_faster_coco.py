@@ -158,5 +158,5 @@ def test_the_faster_one_is_taken_where_it_is_installed(tool, registered, tmp_pat
     cfg.MODEL.KEYPOINT_ON = True
     assert type(build_evaluator(cfg, NAME)) is CheckedCOCOEvaluator
     cfg.MODEL.KEYPOINT_ON = False
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("dnl_det.evaluation.build.find_spec", lambda name: None)
     assert type(build_evaluator(cfg, NAME)) is CheckedCOCOEvaluator

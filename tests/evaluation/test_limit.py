@@ -47,7 +47,7 @@ def corners(box):
 def evaluate(request, tmp_path, monkeypatch):
     """Results of detections with the JSON's category ids, at ``TEST.DETECTIONS_PER_IMAGE``."""
     if request.param == "pycocotools":
-        monkeypatch.setattr("dnl_det.evaluation.build.importlib.util.find_spec", lambda _: None)
+        monkeypatch.setattr("dnl_det.evaluation.build.find_spec", lambda _: None)
 
     def run(truth, found, limit, masks=False):
         file = tmp_path / "truth.json"

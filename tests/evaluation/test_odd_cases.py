@@ -16,7 +16,7 @@ METRICS = ("AP", "AP50", "AP75", "APs")
 def evaluate(request, tmp_path, monkeypatch):
     """``train_net.py --eval-only`` in this process; the results and what was logged."""
     if request.param == "pycocotools":
-        monkeypatch.setattr("dnl_det.evaluation.build.importlib.util.find_spec", lambda _: None)
+        monkeypatch.setattr("dnl_det.evaluation.build.find_spec", lambda _: None)
 
     def run(truth, found):
         data = write_data(tmp_path, truth)
