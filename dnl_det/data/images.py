@@ -16,7 +16,7 @@ from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Keypoints, PolygonMasks
 
-from ..mmdet1 import InclusiveResize, MMDet1RCNN
+from ..mmdet1 import InclusiveResize, MMDet1RCNN, PixelMasks
 from .augmentations import check_augmentations
 from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
@@ -65,6 +65,7 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
         mapper.augmentations = T.AugmentationList(inclusive)
         # A box of a mask is another than the one that mmdetection 1.x resizes: a crop cuts it.
         mapper.recompute_boxes = False
+        mapper.pixel_masks = mapper.use_instance_mask
     return mapper
 
 
@@ -154,6 +155,7 @@ class FileMapper(DatasetMapper):
     """
 
     resize = ResizeShortestEdge
+    pixel_masks = False  # rasterised before the image is resized, as mmdetection 1.x does
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -197,7 +199,23 @@ class FileMapper(DatasetMapper):
     def _transform_annotations(
         self, sample: dict[str, Any], transforms: T.Transform, shape: tuple[int, int]
     ) -> None:
-        if any(not a.get("iscrowd") for a in sample["annotations"]):
+        objects = [a for a in sample["annotations"] if not a.get("iscrowd")]
+        if objects and self.pixel_masks and all("segmentation" in a for a in objects):
+            size = sample["height"], sample["width"]
+            masks = PixelMasks.moved([a.pop("segmentation") for a in objects], size, transforms)
+            flip = self.keypoint_hflip_indices if self.use_keypoint else None
+            moved = [
+                detection_utils.transform_instance_annotations(
+                    a, transforms, shape, keypoint_hflip_indices=flip
+                )
+                for a in objects
+            ]
+            instances = detection_utils.annotations_to_instances(moved, shape)
+            instances.gt_masks = masks
+            sample["instances"] = detection_utils.filter_empty_instances(instances)
+            del sample["annotations"]
+            return
+        if objects:
             super()._transform_annotations(sample, transforms, shape)
             return
         # All the fields, which detectron2 takes from the first object.

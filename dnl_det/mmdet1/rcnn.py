@@ -1,4 +1,4 @@
-"""Mask R-CNN that reports detections as mmdetection 1.x does.
+"""Mask R-CNN that trains, and reports detections, as mmdetection 1.x does.
 
 detectron2 suppresses overlapping boxes in the resized image and scales the survivors to the
 original. mmdetection 1.x scales all boxes first, so that their overlap counts original pixels,
@@ -14,12 +14,14 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import batched_nms
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from .initialisation import initialise
 from .masks import paste_masks
 from .resizing import resize_scale
+from .roi_heads import MMDet1ROIHeads
+from .rpn import MMDet1RPN
 
 # The field of Instances with the inclusive boxes in the original image.
 _ORIGINAL = "original_boxes"
@@ -27,11 +29,13 @@ _ORIGINAL = "original_boxes"
 
 @META_ARCH_REGISTRY.register()
 class MMDet1RCNN(GeneralizedRCNN):
-    """``GeneralizedRCNN`` with the inference of mmdetection 1.x.
+    """``GeneralizedRCNN`` with the training and the inference of mmdetection 1.x.
 
-    Training is the same, on boxes resized as :class:`InclusiveResize` does.
+    It is trained by :class:`MMDet1RPN` and :class:`MMDet1ROIHeads`, which stand for the config's
+    ``RPN`` and ``StandardROIHeads``, on boxes resized as :class:`InclusiveResize` does, and starts
+    with the values of :func:`initialise`.
 
-    For an image resized by ``s``, with inclusive corners:
+    In inference, for an image resized by ``s``, with inclusive corners:
 
     1. boxes / s; class-wise suppression and the best ``TEST.DETECTIONS_PER_IMAGE`` of these;
     2. masks from the features under the survivors * s;
@@ -45,22 +49,34 @@ class MMDet1RCNN(GeneralizedRCNN):
         kwargs: see ``GeneralizedRCNN``.
 
     Raises:
-        ValueError: ``MODEL.ROI_HEADS.NAME`` is not ``StandardROIHeads``.
+        ValueError: another proposal generator, or other heads.
     """
 
     @configurable
     def __init__(self, *, min_size: int, max_size: int, **kwargs: Any):
         super().__init__(**kwargs)
-        if type(self.roi_heads) is not StandardROIHeads:
-            raise ValueError(
-                f"MODEL.ROI_HEADS.NAME: {type(self.roi_heads).__name__} has no inference of "
-                "mmdetection 1.x here; take StandardROIHeads, or set MODEL.META_ARCHITECTURE to "
-                "GeneralizedRCNN"
-            )
+        for key, part, kind in (
+            ("PROPOSAL_GENERATOR", self.proposal_generator, MMDet1RPN),
+            ("ROI_HEADS", self.roi_heads, MMDet1ROIHeads),
+        ):
+            if not isinstance(part, kind):
+                raise ValueError(
+                    f"MODEL.{key}.NAME: {type(part).__name__} does not compute as mmdetection 1.x: "
+                    f"take {kind.__name__}, or set MODEL.META_ARCHITECTURE to GeneralizedRCNN"
+                )
+        initialise(self)
         self.min_size, self.max_size = min_size, max_size
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        cfg = cfg.clone()
+        cfg.defrost()
+        for node, theirs, ours in (
+            (cfg.MODEL.PROPOSAL_GENERATOR, "RPN", MMDet1RPN),
+            (cfg.MODEL.ROI_HEADS, "StandardROIHeads", MMDet1ROIHeads),
+        ):
+            if node.NAME == theirs:
+                node.NAME = ours.__name__
         return {
             **super().from_config(cfg),
             "min_size": cfg.INPUT.MIN_SIZE_TEST,

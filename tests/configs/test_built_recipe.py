@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.layers import FrozenBatchNorm2d, ROIAlign
+from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from dnl_det.data import OpenCVMapper, build_mapper
 from dnl_det.data.images import OpenCVResizeShortestEdge, OpenCVResizeTransform
 from dnl_det.engine import Trainer, load_config
 from dnl_det.mmdet1 import InclusiveResize, MMDet1AnchorGenerator, MMDet1RCNN
+from dnl_det.mmdet1.roi_heads import MMDet1ROIAlign
 
 from .test_recipe import REPORTED
 
@@ -97,8 +98,8 @@ def check_regions(heads):
     for pooler, size in ((heads.box_pooler, 7), (heads.mask_pooler, 14)):
         assert len(pooler.level_poolers) == 4
         for align in pooler.level_poolers:
-            assert type(align) is ROIAlign
-            assert (align.aligned, align.sampling_ratio) == (False, 2)
+            assert type(align) is MMDet1ROIAlign
+            assert align.sampling_ratio == 2
             assert align.output_size == (size, size)
         assert (pooler.canonical_box_size, pooler.canonical_level) == (224, 4)
     assert (heads.batch_size_per_image, heads.positive_fraction) == (512, 0.25)

@@ -8,7 +8,6 @@ from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import Boxes
 
 from dnl_det.engine import load_config
-from dnl_det.mmdet1 import MMDet1RCNN
 
 
 @pytest.fixture
@@ -133,6 +132,7 @@ def test_key_points_are_scaled_to_the_original_image(config):
     config.MODEL.KEYPOINT_ON = True
     config.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 3
     config.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = (8,)
+    torch.manual_seed(0)
     model, inputs = build_model(config).eval(), image(64, 96, height=128, width=288)
     (found,) = detect(model, inputs)
     with torch.no_grad():
@@ -146,13 +146,8 @@ def test_key_points_are_scaled_to_the_original_image(config):
 def test_other_roi_heads_are_refused(config):
     config.MODEL.ROI_HEADS.NAME = "CascadeROIHeads"
     config.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
-    with pytest.raises(ValueError, match="MODEL.ROI_HEADS.NAME: CascadeROIHeads has no inference"):
+    with pytest.raises(ValueError, match="MODEL.ROI_HEADS.NAME: CascadeROIHeads does not compute"):
         build_model(config)
-
-
-def test_training_is_detectron2_s(config, model):
-    assert MMDet1RCNN.forward is type(model).__mro__[1].forward
-    assert MMDet1RCNN.__mro__[1].__name__ == "GeneralizedRCNN"
 
 
 def without_postprocessing(model, inputs):

@@ -1,5 +1,6 @@
 """Boxes under resizing, against mmdetection's arithmetic, and back again by the detector's."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from PIL import Image
+from pycocotools import mask as mask_api
 
 from dnl_det.data import build_mapper
 from dnl_det.engine import load_config
@@ -23,6 +25,9 @@ def cfg(root, request):
     return load_config(str(root / PAPER), ["INPUT.IMAGE_LIBRARY", request.param])
 
 
+POLYGON = [[1.3, 1.0, 90.0, 7.5, 33.0, 49.1]]
+
+
 def training_boxes(mapper, tmp_path):
     Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / "black.png")
     annotations = [
@@ -30,7 +35,7 @@ def training_boxes(mapper, tmp_path):
             "bbox": box.tolist(),
             "bbox_mode": BoxMode.XYWH_ABS,
             "category_id": 0,
-            "segmentation": [[1.0, 1.0, 9.0, 1.0, 9.0, 9.0]],
+            "segmentation": POLYGON,
         }
         for box in BOXES
     ]
@@ -53,13 +58,20 @@ def test_training_boxes_are_those_of_mmdetection(cfg, tmp_path, monkeypatch, fli
         corners[:, [0, 2]] = w - corners[:, [2, 0]] - 1
     corners[:, 2:] += 1
     np.testing.assert_allclose(instances.gt_boxes.tensor, corners, rtol=0, atol=1e-4)
-    # Masks are scaled as images are.
-    polygon = instances.gt_masks.polygons[0][0].reshape(-1, 2)
-    sides = np.array([w / W, h / H])
-    expected = np.array([[1, 1], [9, 1], [9, 9]]) * sides
-    if flipped:
-        expected[:, 0] = w - expected[:, 0]
-    np.testing.assert_allclose(polygon, expected, atol=1e-6)
+    # Its masks: rasterised in the image as it is, each pixel resized to the nearest, flipped.
+    mask = mask_api.decode(mask_api.frPyObjects(POLYGON, H, W))[:, :, 0]
+    mask = cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST)
+    expected = mask[:, ::-1] if flipped else mask
+    assert expected.any()
+    for found in instances.gt_masks.tensor.numpy():
+        assert (found == expected).all()
+
+
+def test_an_augmentation_that_moves_masks_otherwise_is_refused(cfg, tmp_path):
+    mapper = build_mapper(cfg, is_train=True)
+    mapper.augmentations.augs.append(T.RandomRotation([20, 20]))
+    with pytest.raises(ValueError, match="resized, flipped and cropped, and no more: .* Rotation"):
+        training_boxes(mapper, tmp_path)
 
 
 def test_a_perfect_detector_reports_the_annotated_boxes(cfg, root, tiny, tmp_path, monkeypatch):
