@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
+from detectron2.layers import ShapeSpec, shapes_to_tensor
 from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
@@ -98,9 +98,8 @@ class MMDet1RPN(RPN):
     ) -> list[Instances]:
         """As in ``RPN``, clipped to the pixels of each image."""
         with torch.no_grad():  # the heads take the proposals as given
-            sizes = (
-                pred_anchor_deltas[0].new_tensor(image_sizes).flip(1)[:, None]
-            )  # (N, 1, 2): w, h
+            sizes = torch.stack([shapes_to_tensor(list(size)) for size in image_sizes])
+            sizes = sizes.to(pred_anchor_deltas[0]).flip(1)[:, None]  # (N, 1, 2): w, h
             lowest = sizes.new_tensor([0, 0, 1, 1])
             highest = torch.cat([sizes - 1, sizes], dim=2)  # (N, 1, 4)
             proposals = [
