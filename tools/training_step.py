@@ -58,6 +58,7 @@ class Step:
 
     Args:
         folder: with the recordings.
+        official: with the layouts and the weights.
         name: of the recorded model: ``baseline`` or ``dnl_c4c5all``.
         dtype: float64 as recorded, or float32.
 
@@ -71,11 +72,10 @@ class Step:
         gradients: of the first step, by our names.
     """
 
-    def __init__(self, folder: Path, name: str, dtype: torch.dtype = torch.float64):
+    def __init__(self, folder: Path, official: Path, name: str, dtype: torch.dtype = torch.float64):
         self.recorded = json.loads((folder / f"{name}.json").read_text())
         with np.load(folder / f"{name}.npz") as arrays:
             self.theirs = {key: arrays[key] for key in arrays}
-        official = folder.parent / "official"
         layout = json.loads((official / f"layout_{name}.json").read_text())
         with mock.patch.object(Tensor, "float", lambda value: value):
             # Recorded with these values in float64, before the file rounds them to float32.
@@ -326,13 +326,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="with make_batch.py, MODEL.json and MODEL.npz")
+    parser.add_argument("--official", type=Path, help="with make_checkpoint.py, if not beside it")
     parser.add_argument("--model", default="dnl_c4c5all", help="baseline or dnl_c4c5all (default)")
     parser.add_argument("--steps", type=int, default=3, choices=(1, 2, 3))
     parser.add_argument("--float32", action="store_true", help="as in training; else float64")
     args = parser.parse_args()
-    if not (args.folder / f"{args.model}.json").exists():
-        parser.error(f"{args.folder} holds no {args.model}.json")
-    step = Step(args.folder, args.model, torch.float32 if args.float32 else torch.float64)
+    official = args.official or args.folder.parent / "official"
+    for file in (args.folder / f"{args.model}.json", official / "make_checkpoint.py"):
+        if not file.exists():
+            parser.error(f"there is no {file}")
+    step = Step(args.folder, official, args.model, torch.float32 if args.float32 else torch.float64)
     for line in report(step.run(args.steps)):
         print(line)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import batched_nms
+from detectron2.layers import batched_nms, shapes_to_tensor
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
@@ -21,7 +21,7 @@ from .initialisation import initialise
 from .masks import paste_masks
 from .resizing import resize_scale
 from .roi_heads import MMDet1ROIHeads
-from .rpn import MMDet1RPN
+from .rpn import MMDet1RPN, clip_to_pixels
 
 # The field of Instances with the inclusive boxes in the original image.
 _ORIGINAL = "original_boxes"
@@ -143,11 +143,11 @@ class MMDet1RCNN(GeneralizedRCNN):
         region, label = ((scores > predictor.test_score_thresh) & finite[:, None]).nonzero().T
         scores = scores[region, label]
         boxes = boxes.unflatten(1, (-1, 4))  # (R, K or 1, 4)
-        resized = Boxes(boxes[region, label if boxes.shape[1] > 1 else 0])  # (D, 4)
-        resized.clip(image_size)
+        resized = boxes[region, label if boxes.shape[1] > 1 else 0]  # (D, 4)
+        resized = clip_to_pixels(resized, shapes_to_tensor(list(image_size)).to(resized))
 
         last = scale.new_tensor([0, 0, 1, 1])
-        original = (resized.tensor - last) / scale  # inclusive
+        original = (resized - last) / scale  # inclusive
         keep = batched_nms(original + last, scores, label, predictor.test_nms_thresh)
         keep = keep[: predictor.test_topk_per_image]
         instances = Instances(image_size)

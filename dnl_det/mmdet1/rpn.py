@@ -99,12 +99,10 @@ class MMDet1RPN(RPN):
         """As in ``RPN``, clipped to the pixels of each image."""
         with torch.no_grad():  # the heads take the proposals as given
             sizes = torch.stack([shapes_to_tensor(list(size)) for size in image_sizes])
-            sizes = sizes.to(pred_anchor_deltas[0]).flip(1)[:, None]  # (N, 1, 2): w, h
-            lowest = sizes.new_tensor([0, 0, 1, 1])
-            highest = torch.cat([sizes - 1, sizes], dim=2)  # (N, 1, 4)
+            sizes = sizes.to(pred_anchor_deltas[0])[:, None]  # (N, 1, 2)
             proposals = [
                 # Infinite ones stay: they are found below, and end the training.
-                level.clamp(lowest, highest).where(level.isfinite(), level)
+                clip_to_pixels(level, sizes).where(level.isfinite(), level)
                 for level in self._decode_proposals(anchors, pred_anchor_deltas)
             ]
             return find_top_rpn_proposals(
@@ -117,3 +115,14 @@ class MMDet1RPN(RPN):
                 self.min_box_size,
                 self.training,
             )
+
+
+def clip_to_pixels(boxes: Tensor, size: Tensor) -> Tensor:
+    """Clip boxes so that the first and the last pixel of each are in the image.
+
+    Args:
+        boxes: ``(..., 4)``, x1, y1, x2, y2 in pixels, exclusive.
+        size: ``(..., 2)``, the image's height and width.
+    """
+    sides = size.flip(-1)
+    return boxes.clamp(sides.new_tensor([0, 0, 1, 1]), torch.cat([sides - 1, sides], dim=-1))

@@ -174,3 +174,13 @@ def test_a_trace_that_would_keep_the_masks_of_its_example_is_refused(model):
     adapter = TracingAdapter(model, [image(64, 96)])
     with pytest.raises(ValueError, match=r"do_postprocess=False.*GeneralizedRCNN"):
         torch.jit.trace(adapter, adapter.flattened_inputs, check_trace=False)
+
+
+def test_detections_beyond_the_edge_keep_their_last_pixel(model):
+    boxes = torch.tensor([[70.0, 10, 90, 30], [-20, -20, -5, -5], [10, 10, 20, 20]])
+    boxes = boxes.repeat(1, model.roi_heads.num_classes)
+    probabilities = torch.full((3, model.roi_heads.num_classes + 1), 0.01)
+    probabilities[:, 0] = torch.tensor([0.9, 0.8, 0.7])
+    model.roi_heads.box_predictor.test_score_thresh = 0.5
+    found = model._suppress(boxes, probabilities, torch.ones(4), (40, 60))
+    assert found.pred_boxes.tensor.tolist() == [[59, 10, 60, 30], [0, 0, 1, 1], [10, 10, 20, 20]]

@@ -65,8 +65,8 @@ def assert_first_step(compare, step, losses, norms, arrays):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_three_steps_in_float64_are_the_authors(name, compare, recordings):
-    step = compare.Step(recordings, name).run(3)
+def test_three_steps_in_float64_are_the_authors(name, compare, recordings, official):
+    step = compare.Step(recordings, official, name).run(3)
     assert_first_step(compare, step, losses=1e-9, norms=1e-10, arrays=1e-10)
     for number, (losses, norm) in enumerate(zip(step.losses, step.grad_norms, strict=True)):
         recorded = step.recorded["steps"][number]
@@ -75,8 +75,8 @@ def test_three_steps_in_float64_are_the_authors(name, compare, recordings):
 
 
 @pytest.fixture(scope="module")
-def float32_step(compare, recordings):
-    return compare.Step(recordings, "dnl_c4c5all", torch.float32).run()
+def float32_step(compare, recordings, official):
+    return compare.Step(recordings, official, "dnl_c4c5all", torch.float32).run()
 
 
 def test_a_step_in_float32_decides_as_the_authors(compare, float32_step):
