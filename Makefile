@@ -17,7 +17,7 @@ define HELP
 Variables:
   ARGS="..."        more arguments for the demo, the study or pytest: make test ARGS="-k attention"
   JOBS=2            processes that run the tests; threads of the study
-  PYTHON=python3    the Python (3.11 or later) that creates the environment
+  PYTHON=python3    the Python (3.10 or later) that creates the environment
   VENV=.venv        another folder for the environment. One of your own that has torch and
                     detectron2 already is used as it is; only dnl_det is added to it
   TORCH="..."       what pip installs as torch instead of the pinned pair (CUDA on Linux), e.g.
@@ -36,7 +36,7 @@ help: ## list the targets and variables
 
 setup: ## create .venv and install everything pinned
 	@command -v "$(PYTHON)" >/dev/null || \
-		{ echo "$(PYTHON) was not found. Install Python 3.11 or later, or name it: make PYTHON=..."; exit 1; }
+		{ echo "$(PYTHON) was not found. Install Python 3.10 or later, or name it: make PYTHON=..."; exit 1; }
 	@"$(PYTHON)" tools/setup/environment.py --venv "$(VENV)" --torch "$(TORCH)" --detectron2 "$(DETECTRON2)"
 
 demo: setup ## train a small DNL Mask R-CNN on generated data, score it, draw its detections

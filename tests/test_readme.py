@@ -119,3 +119,17 @@ def test_tests_that_the_docs_name_exist(root):
     assert len(named) > 30
     for file, test in named:
         assert f"def {test}" in (root / file).read_text(), f"{file}::{test}"
+
+
+def test_files_that_the_architecture_names_exist(root):
+    text = (root / "docs/ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", text))
+    named -= {name for name in named if "NAME" in name or "OUTPUT_DIR" in name}
+    assert len(named) > 50
+    paths = [
+        f"/{path.relative_to(root)}{'/' * path.is_dir()}"
+        for folder in ("configs", "dnl_det", "tests", "tools")
+        for path in (root / folder, *(root / folder).rglob("*"))
+    ]
+    for name in named - {"train_net.py"}:
+        assert any(path.endswith(f"/{name}") for path in paths), name

@@ -147,7 +147,7 @@ def test_torch_of_the_user_is_not_replaced(environment: Environment) -> None:
 @pytest.mark.parametrize(
     ("preparation", "message"),
     [
-        ("sys.version_info = (3, 9, 2)", "needs Python 3.11 or later"),
+        ("sys.version_info = (3, 9, 2)", "needs Python 3.10 or later"),
         ("sys.modules['ensurepip'] = None", "apt install python3-venv"),
     ],
 )
@@ -178,7 +178,7 @@ def test_make_lists_its_targets_and_names_a_missing_python(root: Path) -> None:
 
     result = make("setup", "PYTHON=no-such-python")
     assert result.returncode != 0
-    assert "no-such-python was not found. Install Python 3.11" in result.stdout
+    assert "no-such-python was not found. Install Python 3.10" in result.stdout
 
 
 @pytest.mark.parametrize(

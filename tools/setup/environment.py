@@ -15,10 +15,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 10):  # noqa: UP036  what make finds may be older
     sys.exit(
-        f"The set-up needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}. "
-        "Name another one: make PYTHON=python3.11"
+        f"The set-up needs Python 3.10 or later; {sys.executable} is {sys.version.split()[0]}. "
+        "Name another one: make PYTHON=python3.10"
     )
 
 ROOT = Path(__file__).resolve().parents[2]
