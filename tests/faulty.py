@@ -100,3 +100,17 @@ def only(found, code):
 def noise(*shape, dtype=np.uint8):
     """An array of any values of a type; the same each time."""
     return np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+
+
+def picture(mode="RGB", width=WIDTH, height=HEIGHT):
+    """A noisy image of one of Pillow's modes."""
+    if mode == "I;16":
+        return Image.fromarray(noise(height, width, dtype=np.uint16))
+    return Image.fromarray(noise(height, width, 3)).convert(mode)
+
+
+def exif(orientation):
+    """EXIF that notes an orientation, for Pillow's ``save``."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags

@@ -1,7 +1,7 @@
 """What the config's augmentations may be: asked before a loader's process fails at an image."""
 
 import importlib.util
-from typing import Any
+from operator import attrgetter
 
 from detectron2.config import CfgNode
 
@@ -50,7 +50,4 @@ def _check_crop(cfg: CfgNode) -> None:
 
 def _require(cfg: CfgNode, key: str, right: bool, what: str) -> None:
     if not right:
-        value: Any = cfg.INPUT
-        for part in key.split("."):
-            value = value[part]
-        raise ValueError(f"INPUT.{key}: {value!r} must be {what}")
+        raise ValueError(f"INPUT.{key}: {attrgetter(key)(cfg.INPUT)!r} must be {what}")

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Keypoints, PolygonMasks
@@ -32,12 +32,8 @@ def check_image_keys(cfg: CfgNode) -> None:
         ValueError: an ``INPUT.FORMAT`` that ``INPUT.IMAGE_LIBRARY`` does not give, or another
             number of channels than ``MODEL.PIXEL_MEAN`` and ``PIXEL_STD`` have.
     """
+    _uses_opencv(cfg)
     form = cfg.INPUT.FORMAT
-    if _uses_opencv(cfg) and form not in ("BGR", "RGB"):
-        raise ValueError(
-            f"INPUT.FORMAT: {form!r} must be BGR or RGB with INPUT.IMAGE_LIBRARY opencv; others "
-            "need INPUT.IMAGE_LIBRARY: pillow"
-        )
     if form not in CHANNELS:
         raise ValueError(f"INPUT.FORMAT: {form!r} is not one of {', '.join(CHANNELS)}")
     channels = CHANNELS[form]
@@ -236,32 +232,28 @@ class FileMapper(DatasetMapper):
 
 
 class OpenCVMapper(FileMapper):
-    """The same, with images read and resized by OpenCV.
-
-    Of detectron2's options, precomputed proposals are not supported.
-
-    Raises:
-        ValueError: ``MODEL.LOAD_PROPOSALS`` is set.
-    """
+    """The same, with images read and resized by OpenCV."""
 
     resize = OpenCVResizeShortestEdge
-
-    @configurable
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        if self.proposal_topk is not None:
-            raise ValueError(
-                "MODEL.LOAD_PROPOSALS: True is not supported with INPUT.IMAGE_LIBRARY opencv; "
-                "set one of them back"
-            )
 
     def _read(self, file: str) -> np.ndarray:
         return read_with_opencv(file, self.image_format)
 
 
 def _uses_opencv(cfg: CfgNode) -> bool:
-    library = cfg.INPUT.IMAGE_LIBRARY
+    """Whether OpenCV reads and resizes; what the config asks for with it must be possible."""
+    library, form = cfg.INPUT.IMAGE_LIBRARY, cfg.INPUT.FORMAT
     if library not in IMAGE_LIBRARIES:
         allowed = ", ".join(IMAGE_LIBRARIES)
         raise ValueError(f"INPUT.IMAGE_LIBRARY: {library!r} is not one of {allowed}")
+    if library == "opencv" and form not in ("BGR", "RGB"):
+        raise ValueError(
+            f"INPUT.FORMAT: {form!r} must be BGR or RGB with INPUT.IMAGE_LIBRARY opencv; others "
+            "need INPUT.IMAGE_LIBRARY: pillow"
+        )
+    if library == "opencv" and cfg.MODEL.LOAD_PROPOSALS:
+        raise ValueError(
+            "MODEL.LOAD_PROPOSALS: True is not supported with INPUT.IMAGE_LIBRARY opencv; "
+            "set one of them back"
+        )
     return library == "opencv"

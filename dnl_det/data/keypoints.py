@@ -91,17 +91,16 @@ def _flip_map(names: list[str]) -> list[tuple[str, str]]:
 def _connections(
     name: str, names: list[str], categories: list[dict[str, Any]]
 ) -> list[tuple[str, str, tuple[int, int, int]]]:
-    skeleton: list[Any] = next((c["skeleton"] for c in categories if c.get("skeleton")), [])
-    allowed = range(1, len(names) + 1)
-    try:
-        return [(names[a - 1], names[b - 1], _COLOUR) for a, b in skeleton if _in(allowed, a, b)]
-    except (TypeError, ValueError) as error:
+    skeleton: Any = next((c["skeleton"] for c in categories if c.get("skeleton")), [])
+    numbers = range(1, len(names) + 1)
+    if not isinstance(skeleton, list) or not all(_is_pair_of(numbers, line) for line in skeleton):
         raise ValueError(
             f"data set {name}: skeleton must be pairs of numbers from 1 to {len(names)}"
-        ) from error
+        )
+    return [(names[a - 1], names[b - 1], _COLOUR) for a, b in skeleton]
 
 
-def _in(allowed: range, *numbers: Any) -> bool:
-    if not all(type(number) is int and number in allowed for number in numbers):
-        raise ValueError("not the number of a key point")
-    return True
+def _is_pair_of(numbers: range, line: Any) -> bool:
+    if not isinstance(line, list) or len(line) != 2:
+        return False
+    return all(type(number) is int and number in numbers for number in line)

@@ -130,14 +130,13 @@ def read_with_opencv(file: str, image_format: str) -> np.ndarray:
     Other files give the same pixels whoever decodes them, or other colours, or OpenCV does not
     read them: these are left to Pillow, so that both libraries read the same files alike.
 
+    Args:
+        file: its path.
+        image_format: ``BGR`` or ``RGB``.
+
     Raises:
         UnreadableImageError: it cannot be read.
-        ValueError: another ``image_format`` than BGR and RGB.
     """
-    if image_format not in ("BGR", "RGB"):
-        raise ValueError(
-            f"INPUT.FORMAT: {image_format!r} must be BGR or RGB with INPUT.IMAGE_LIBRARY opencv"
-        )
     try:
         with open_image(file) as opened:
             pixels = None

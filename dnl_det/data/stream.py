@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList
-from detectron2.data.build import _train_loader_from_config
+from detectron2.data.build import _train_loader_from_config, trivial_batch_collator
 from detectron2.data.samplers import RandomSubsetTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
@@ -125,7 +125,7 @@ class TrainingStream:
             _Mapped(self._samples, self._mapper, self._seed),
             batch_sampler=itertools.islice(self._batches(), begin - self._first, None),
             num_workers=self._workers,
-            collate_fn=_as_they_are,
+            collate_fn=trivial_batch_collator,
             generator=torch.Generator(),  # else the process's own is asked for a number
         )
         for iteration, batch in enumerate(loader, begin):
@@ -177,7 +177,3 @@ def seed_cpu_generators(*numbers: int) -> int:
     seed = int(words[0]) << 32 | int(words[1])
     torch.default_generator.manual_seed(seed)
     return seed
-
-
-def _as_they_are(batch: list[Any]) -> list[Any]:
-    return batch

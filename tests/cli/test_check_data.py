@@ -10,11 +10,9 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from faulty import HEIGHT, SECOND, SQUARE, WIDTH, DataSet, annotation
-from PIL import Image
+from faulty import HEIGHT, SECOND, SQUARE, WIDTH, DataSet, annotation, exif, picture
 
 from dnl_det.__main__ import main
 
@@ -125,27 +123,21 @@ TRAIN = ["train_net.py", "--config-file", CONFIG]
 
 def break_everything_that_can_be_repaired(data):
     """Every fault of the list that a training goes on with, in one data set of ten images."""
-    rng = np.random.default_rng(5)
 
-    def new(image, ending="png", **options):
+    def new(mode="RGB", ending="png", size=(WIDTH, HEIGHT), **options):
         k = len(data.entries) + 1
-        image.save(data.images / f"{k}.{ending}", **options)
+        picture(mode, *size).save(data.images / f"{k}.{ending}", **options)
         entry = {"id": k, "file_name": f"{k}.{ending}", "width": WIDTH, "height": HEIGHT}
         data.entries.append(entry)
         data.annotations.append(annotation(100 + k, k, 2, SQUARE))
         return entry
 
-    def noise(*shape, dtype=np.uint8):
-        return rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
-
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    new(Image.fromarray(noise(HEIGHT, WIDTH)), "jpg")
-    new(Image.fromarray(noise(HEIGHT, WIDTH, 4)))
-    new(Image.fromarray(noise(HEIGHT, WIDTH, 4), "CMYK"), "jpg")
-    new(Image.fromarray(noise(HEIGHT, WIDTH, dtype=np.uint16)))
-    new(Image.fromarray(noise(WIDTH, HEIGHT, 3)), "jpg", exif=exif)
-    del new(Image.fromarray(noise(HEIGHT, WIDTH, 3)))["width"]
+    new("L", "jpg")
+    new("RGBA")
+    new("CMYK", "jpg")
+    new("I;16")
+    new("RGB", "jpg", (HEIGHT, WIDTH), exif=exif(6))
+    del new()["width"]
     (data.images / "windows").mkdir()
     data.file(3).rename(data.images / "windows" / "3.png")
     data.entries[2]["file_name"] = "windows\\3.png"
@@ -202,14 +194,13 @@ def break_images(data):
     for k in range(11, 16):
         data.entries.append({"id": k, "file_name": f"{k}.jpg", "width": WIDTH, "height": HEIGHT})
         data.annotations.append(annotation(300 + k, k, 3, SQUARE))
-        pixels = np.random.default_rng(k).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(data.images / f"{k}.jpg")
+        picture().save(data.images / f"{k}.jpg")
     (data.images / "11.jpg").unlink()
     (data.images / "12.jpg").write_bytes(b"")
     whole = (data.images / "13.jpg").read_bytes()
     (data.images / "13.jpg").write_bytes(whole[: len(whole) * 8 // 10])
     (data.images / "14.jpg").write_text("no image")
-    Image.new("RGB", (WIDTH + 1, HEIGHT)).save(data.images / "15.jpg")
+    picture(width=WIDTH + 1).save(data.images / "15.jpg")
 
 
 @pytest.mark.parametrize("library", ["pillow", pytest.param("opencv", marks=pytest.mark.slow)])

@@ -51,23 +51,17 @@ def test_training_data_alone_is_not_evaluated(cfg, shapes, caplog):
     assert "DATASETS.VAL_JSON is not set" in caplog.text
 
 
-def test_a_json_without_its_folder_is_named(cfg, shapes):
-    own(cfg, shapes, "TRAIN").DATASETS.TRAIN_IMAGES = ""
-    with pytest.raises(
-        ValueError, match=r"TRAIN_JSON is set and DATASETS.TRAIN_IMAGES is not.*--train"
-    ):
-        use_own_data(cfg)
-
-
-def test_a_folder_that_is_not_there_is_named(cfg, shapes, tmp_path):
-    own(cfg, shapes, "VAL").DATASETS.VAL_IMAGES = str(tmp_path / "gone")
-    with pytest.raises(FileNotFoundError, match=r"own_val: there is no folder .*gone"):
-        use_own_data(cfg)
-
-
-def test_a_json_that_is_not_there_is_named(cfg, shapes, tmp_path):
-    own(cfg, shapes, "VAL").DATASETS.VAL_JSON = str(tmp_path / "gone.json")
-    with pytest.raises(FileNotFoundError, match=r"own_val: there is no file .*gone.json"):
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("TRAIN_IMAGES", "", ValueError, r"TRAIN_JSON is set and .*TRAIN_IMAGES is not.*--train"),
+        ("VAL_IMAGES", "gone", FileNotFoundError, "own_val: there is no folder gone"),
+        ("VAL_JSON", "gone.json", FileNotFoundError, "own_val: there is no file gone.json"),
+    ],
+)
+def test_what_is_not_given_or_not_there_is_named(cfg, shapes, key, value, error, message):
+    own(cfg, shapes, key.split("_")[0]).DATASETS[key] = value
+    with pytest.raises(error, match=message):
         use_own_data(cfg)
 
 

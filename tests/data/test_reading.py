@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import PIL
 import pytest
+from faulty import exif
 from PIL import Image, ImageCms
 
 from dnl_det.data.checks.images import look_at
@@ -43,9 +44,7 @@ def tagged(where, orientation):
     if where == "xmp":
         text = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
         return {"xmp": text.encode()}
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return {"exif": exif}
+    return {"exif": exif(orientation)}
 
 
 def save(file, pixels, where, orientation):

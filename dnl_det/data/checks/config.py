@@ -3,9 +3,8 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -61,27 +60,12 @@ def check_config(
 def class_count(cfg: CfgNode) -> int | None:
     """How many classes of things a config's model has; None where no key is known to say it."""
     key = _CLASSES.get(cfg.MODEL.META_ARCHITECTURE)
-    if not key:
-        return None
-    value: Any = cfg
-    for part in key.split("."):
-        value = value[part]
-    return int(value)
+    return int(attrgetter(key)(cfg)) if key else None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a check of the data of a run came to.
-
-    Attributes:
-        images: by data set, how many can be used; 0 where it is not in COCO's format.
-        repaired: by data set, the file with its repaired annotations.
-        bitmasks: whether masks to learn are RLE, which detectron2 reads as bitmasks alone.
-    """
-
-    images: dict[str, int]
-    repaired: dict[str, Path]
-    bitmasks: bool
+# By data set: how many images can be used, 0 where it is not in COCO's format; and the file with
+# its repaired annotations. Whether masks to learn are RLE, which detectron2 reads only as bitmasks.
+_Prepared = tuple[dict[str, int], dict[str, Path], bool]
 
 
 def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -102,7 +86,7 @@ def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -
         ValueError: no data set of a name.
         DataError: all that cannot be repaired.
     """
-    prepared: Prepared | Exception | None = None
+    prepared: _Prepared | Exception | None = None
     if comm.get_local_rank() == 0:
         try:
             prepared = _check_and_write(cfg, training, folder)
@@ -115,14 +99,15 @@ def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -
             raise prepared
         raise DataError(f"the data cannot be used: process {first_here} says why")
     assert prepared is not None
-    for name, file in prepared.repaired.items():
+    images, repaired, bitmasks = prepared
+    for name, file in repaired.items():
         read_from(name, file)
-    if prepared.bitmasks:
+    if bitmasks:
         cfg.INPUT.MASK_FORMAT = "bitmask"
-    return prepared.images
+    return images
 
 
-def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> Prepared:
+def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> _Prepared:
     found = check_config(cfg, training)
     raise_errors([one.report for one in found])
     logger = logging.getLogger(__name__)
@@ -140,7 +125,7 @@ def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str
         learnt = training and report.name in cfg.DATASETS.TRAIN and cfg.MODEL.MASK_ON
         bitmasks |= bool(learnt and report.count(REPAIRED, "mask-rle"))
     images = {one.report.name: len(one.content.get("images", ())) for one in found}
-    return Prepared(images, repaired, bitmasks)
+    return images, repaired, bitmasks
 
 
 def _check_classes(cfg: CfgNode, found: Checked) -> None:

@@ -18,13 +18,13 @@ AP of each class says which kind of context a model uses. The files, under one f
 import json
 import os
 import shutil
-import struct
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from .options import CATEGORY_IDS, ENDINGS_OF_CUE, OUTLINES_OF_CUE, SPLITS, ShapesOptions
@@ -102,23 +102,6 @@ def json_path(root: str | os.PathLike[str], split: str) -> Path:
     return Path(root) / "annotations" / f"instances_{split}.json"
 
 
-def bmp(image: np.ndarray) -> bytes:
-    """An image, uint8 RGB ``(H, W, 3)``, as a BMP file.
-
-    BMP, since its bytes do not depend on the version of a compression library.
-    """
-    height, width = image.shape[:2]
-    row_bytes = (3 * width + 3) // 4 * 4
-    rows = np.zeros((height, row_bytes), dtype=np.uint8)
-    rows[:, : 3 * width] = image[::-1, :, ::-1].reshape(height, 3 * width)  # from below, BGR
-    header_bytes, dots_per_metre = 14 + 40, 3780
-    head = struct.pack("<2sIHHI", b"BM", header_bytes + rows.size, 0, 0, header_bytes)
-    head += struct.pack(
-        "<IiiHHIIiiII", 40, width, height, 1, 24, 0, rows.size, dots_per_metre, dots_per_metre, 0, 0
-    )
-    return head + rows.tobytes()
-
-
 def _difference(output: Path, options: ShapesOptions) -> str | None:
     """How the data set in a folder differs from the wanted one, or None if it does not.
 
@@ -157,18 +140,13 @@ def _write_split(root: Path, options: ShapesOptions, split: str, progress: bool)
     (root / split).mkdir()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    number_of_images = getattr(options, f"num_{split}")
-    indices = tqdm(
-        range(number_of_images),
-        desc=f"Shapes {split}",
-        unit=" images",
-        mininterval=0.5,
-        disable=not progress,
-    )
-    for index in indices:
+    indices = range(getattr(options, f"num_{split}"))
+    bar = tqdm(indices, f"Shapes {split}", unit=" images", mininterval=0.5, disable=not progress)
+    for index in bar:
         scene = make_scene(options, split, index)
         image = _image_entry(scene, options, index + 1, first_annotation=len(annotations) + 1)
-        (root / split / image["file_name"]).write_bytes(bmp(scene.image))
+        # BMP, since its bytes do not depend on the version of a compression library.
+        Image.fromarray(scene.image).save(root / split / image["file_name"])
         images.append(image)
         for item in scene.objects:
             y, x = np.nonzero(item.visible)
@@ -193,22 +171,17 @@ def _write_split(root: Path, options: ShapesOptions, split: str, progress: bool)
             "options": asdict(options),
         },
         "licenses": [LICENSE],
-        "categories": _categories(),
+        "categories": [
+            {"id": CATEGORY_IDS[outline + ending], "name": outline + ending, "supercategory": cue}
+            for cue, outlines in OUTLINES_OF_CUE.items()
+            for outline in outlines
+            for ending in ENDINGS_OF_CUE[cue]
+        ],
         "images": images,
         "annotations": annotations,
     }
     text = json.dumps(data, sort_keys=True, separators=(",", ":")) + "\n"
     json_path(root, split).write_bytes(text.encode("ascii"))
-
-
-def _categories() -> list[dict[str, Any]]:
-    """The categories as COCO lists them; their supercategory is the cue."""
-    return [
-        {"id": CATEGORY_IDS[outline + ending], "name": outline + ending, "supercategory": cue}
-        for cue, outlines in OUTLINES_OF_CUE.items()
-        for outline in outlines
-        for ending in ENDINGS_OF_CUE[cue]
-    ]
 
 
 def _image_entry(

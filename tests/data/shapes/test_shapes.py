@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image
-from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -17,7 +16,7 @@ from dnl_det.data import CATEGORY_IDS, THING_CLASSES, ShapesOptions, make_scene
 from dnl_det.data.shapes import PALETTE, drawing
 from dnl_det.data.shapes import writing as shapes_module
 from dnl_det.data.shapes.scene import _make_layout
-from dnl_det.data.shapes.writing import bmp, count_categories, write_shapes
+from dnl_det.data.shapes.writing import count_categories, write_shapes
 
 SMALL = ShapesOptions(num_train=3, num_val=2, seed=7)
 
@@ -103,16 +102,6 @@ def test_beacons_have_the_same_colours_and_survive_a_flip(size):
     assert np.array_equal(a[:, ::-1], a)  # a flipped image keeps its class
     if size % 5 == 0:
         assert np.array_equal(b[:, ::-1], b)
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (1, 6), (128, 128)])
-def test_bmp_is_read_by_pillow_opencv_and_detectron2(tmp_path, shape):
-    image = np.random.RandomState(0).randint(0, 256, size=(*shape, 3)).astype(np.uint8)
-    path = tmp_path / "image.bmp"
-    path.write_bytes(bmp(image))
-    assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), image)
-    assert np.array_equal(np.asarray(cv2.imread(str(path)))[:, :, ::-1], image)
-    assert np.array_equal(read_image(str(path), format="RGB"), image)
 
 
 # --- the same bytes everywhere ---------------------------------------------------------------
