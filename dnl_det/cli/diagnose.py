@@ -1,13 +1,13 @@
-"""Diagnose attention over a data set: does it depend on the query, and does it follow the objects?
+"""Diagnose attention over a data set: does it depend on the query, does it follow the objects?
 
 example:
   python -m dnl_det diagnose --config-file configs/Shapes/disentangled.yaml \\
       --weights output/shapes/model_final.pth --output output/diagnosis
 
-Prints, for each attention block, means over images with 95 % intervals: distances between queries
-(0: the block has degenerated, all queries attend alike), entropy, correlations of the pairwise and
-the unary term with the objects' categories and boundaries, gamma. --output then has diagnose.json
-and diagnose.png. What each number means: docs/DIAGNOSE.md.
+For each attention block, prints means over the images with 95 % intervals: distances between
+queries (0: all queries attend alike, the block has degenerated), entropy, correlations of the
+pairwise and the unary term with the categories and boundaries of objects, and gamma. Also writes
+them to DIR/diagnose.json and DIR/diagnose.png. docs/DIAGNOSE.md defines the numbers.
 """
 
 import argparse
@@ -33,28 +33,17 @@ from ..data.images import build_mapper
 from ..data.own_data import use_own_data
 from ..engine import Trainer, config_inputs, exit_on_bad_input, fall_back_to_cpu, load_config
 from ..files import refuse_to_overwrite, write_whole
-from .inputs import add_opts_argument
+from .inputs import add_model_arguments
 
 Means = dict[str, dict[str, Mean | None]]
 _BLOCKS_BESIDE = 4
 _PANELS = {
-    "distance between queries, of cosines": (
-        "input_distance",
-        "output_distance",
-        "context_distance",
-        "pairwise_distance",
-        "combined_distance",
+    "distance between queries, of cosines": tuple(
+        f"{of}_distance" for of in ("input", "output", "context", "pairwise", "combined")
     ),
-    "attention": (
-        "pairwise_divergence",
-        "pairwise_entropy",
-        "unary_entropy",
-    ),
-    "correlation with masks": (
-        "pairwise_category",
-        "pairwise_boundary",
-        "unary_category",
-        "unary_boundary",
+    "attention": ("pairwise_divergence", "pairwise_entropy", "unary_entropy"),
+    "correlation with masks": tuple(
+        f"{term}_{of}" for term in ("pairwise", "unary") for of in ("category", "boundary")
     ),
     "weight of the terms": ("gamma", "pairwise_share", "context_share"),
 }
@@ -62,27 +51,20 @@ _PANELS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a trained checkpoint")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where results are written")
-    parser.add_argument(
-        "--dataset", metavar="NAME", help="a registered data set (default: DATASETS.TEST's first)"
+    add_model_arguments(parser)
+    add = parser.add_argument
+    text = "name of a registered data set (default: the first of DATASETS.TEST)"
+    add("--dataset", metavar="NAME", help=text)
+    text = "number of images, evenly spread over the data set (default: 100)"
+    add("--images", type=int, default=100, metavar="N", help=text)
+    text = "number of random query positions in each image (default: 256)"
+    add("--queries", type=int, default=256, metavar="N", help=text)
+    text = (
+        "a position is on a boundary if the square of this side around it, in strides, touches "
+        "several categories (default: 1)"
     )
-    parser.add_argument(
-        "--images", type=int, default=100, help="how many, evenly spread (default 100)"
-    )
-    parser.add_argument(
-        "--queries", type=int, default=256, help="taken of each image by chance (default 256)"
-    )
-    parser.add_argument(
-        "--band",
-        type=float,
-        default=1.0,
-        help="side, in strides, of the cell around a position that makes it a boundary where it "
-        "touches several categories (default 1)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the queries (default 0)")
-    add_opts_argument(parser)
+    add("--band", type=float, default=1.0, metavar="STRIDES", help=text)
+    add("--seed", type=int, default=0, help="seed of the random queries (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
         cfg = load_config(args.config_file, args.opts)
         fall_back_to_cpu(cfg)
         outputs = [Path(args.output, f"diagnose.{kind}") for kind in ("json", "png")]
-        inputs = [args.weights, *config_inputs(cfg, args.config_file)]
-        refuse_to_overwrite(outputs, inputs)
+        refuse_to_overwrite(outputs, [args.weights, *config_inputs(cfg, args.config_file)])
         name, images = _choose_images(cfg, args)
         refuse_to_overwrite(outputs, [image["file_name"] for image in images])
         model = Trainer.build_model(cfg).eval()
@@ -108,19 +89,14 @@ def run(args: argparse.Namespace) -> int:
     print(_tables(means))
     print(f"Means over {found.images} images of {name} with 95 % intervals.")
     if without := found.images - found.images_with_regions:
-        print(
-            f"The correlations leave out {without} of them, which have no masks, or none that a "
-            "position lies in."
-        )
+        print(f"The correlations leave out {without} of them: no position lies in a mask there.")
     content = {
         "config_file": args.config_file,
         "weights": args.weights,
         "dataset": name,
         "images": found.images,
         "images_with_regions": found.images_with_regions,
-        "queries": args.queries,
-        "band": args.band,
-        "seed": args.seed,
+        **{option: getattr(args, option) for option in ("queries", "band", "seed")},
         "blocks": {
             block: {key: mean and asdict(mean) for key, mean in quantities.items()}
             for block, quantities in means.items()
@@ -132,14 +108,14 @@ def run(args: argparse.Namespace) -> int:
             file.write(json.dumps(content, indent=1).encode())
         with write_whole(output / "diagnose.png") as file:
             _plot(means, file)
-    print(f"Written to {output}: diagnose.json, diagnose.png")
+    print(f"Wrote diagnose.json and diagnose.png to {output}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    for option, least in (("images", 1), ("queries", 2)):
-        if getattr(args, option) < least:
-            raise ValueError(f"--{option}: {getattr(args, option)} must be at least {least}")
+    for option, value, least in (("images", args.images, 1), ("queries", args.queries, 2)):
+        if value < least:
+            raise ValueError(f"--{option}: {value} must be at least {least}")
     if not args.band > 0:
         raise ValueError(f"--band: {args.band} must be above 0")
 
@@ -211,19 +187,15 @@ def _plot(means: Means, file: BinaryIO) -> None:
     width = 0.8 / len(means)
     for axes, (title, keys) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
         for index, (name, quantities) in enumerate(means.items()):
+            shift, color = (index - (len(means) - 1) / 2) * width, f"C{index % 10}"
             for place, key in enumerate(keys):
-                mean = quantities[key]
-                if mean is None:
-                    continue
-                error = None
-                if mean.low is not None and mean.high is not None:
-                    ends = (mean.value - mean.low, mean.high - mean.value)
-                    error = [[max(end, 0.0)] for end in ends]
-                where = place + (index - (len(means) - 1) / 2) * width
-                color = f"C{index % 10}"
-                axes.bar(where, mean.value, width, yerr=error, color=color, capsize=2)
-            if title == next(iter(_PANELS)):
-                axes.bar(0, 0, color=f"C{index % 10}", label=short_name(name))
+                if mean := quantities[key]:
+                    ends = None
+                    if mean.low is not None and mean.high is not None:
+                        ends = np.abs([[mean.low - mean.value], [mean.high - mean.value]])
+                    where = place + shift
+                    axes.bar(where, mean.value, width, yerr=ends, color=color, capsize=2)
+            axes.bar(0, 0, color=color, label=short_name(name))
         labels = [key.removesuffix("_distance").replace("_", "\n") for key in keys]
         axes.set_xticks(range(len(keys)), labels)
         axes.set_xlim(-0.5, len(keys) - 0.5)

@@ -1,4 +1,4 @@
-"""What ``predict`` and ``explore`` are given: a trained detector, and image files."""
+"""Options and inputs that commands share: a trained detector, and image files."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ from ..engine import Predictor, config_inputs, fall_back_to_cpu, load_config
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that was read and checked.
+    """A detector and images, read and checked.
 
     Attributes:
         predictor: the detector with its weights.
@@ -39,24 +39,29 @@ class Inputs:
         return _read(self.predictor.cfg, self.files[index])
 
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Images, config, weights, overrides and the folder for results."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a trained checkpoint")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where results are written")
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Config, weights, the folder for results, and config overrides."""
+    add = parser.add_argument
+    add("--config-file", required=True, metavar="FILE", help="config of the model")
+    add("--weights", required=True, metavar="FILE", help="checkpoint of the trained model")
+    add("--output", required=True, metavar="DIR", help="folder for the results")
     add_opts_argument(parser)
 
 
 def add_opts_argument(parser: argparse.ArgumentParser) -> None:
     """Config overrides, of any command that takes a config."""
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, last: KEY VALUE ..."
-    )
+    text = "config overrides, after all other options: KEY VALUE ..."
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help=text)
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Images, and :func:`add_model_arguments`."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    add_model_arguments(parser)
 
 
 def files_read(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
-    """All that a command with :func:`add_input_arguments` reads, for ``refuse_to_overwrite``."""
+    """The files that :func:`add_input_arguments` names, for ``refuse_to_overwrite``."""
     return [*args.images, args.weights, *config_inputs(cfg, args.config_file)]
 
 
@@ -101,13 +106,11 @@ def class_metadata(cfg: CfgNode) -> Metadata:
 def unique_stems(files: Sequence[str]) -> list[str]:
     """One name a file; files of the same name in several folders get a number."""
     stems = [Path(file).stem for file in files]
-    names: list[str] = []
+    names = []
     for number, stem in enumerate(stems, 1):
-        name = stem
-        if stems.count(stem) > 1:
-            name = f"{stem}_{number}"
-            while name in stems:  # a file that is called so itself
-                name += "_"
+        name = stem if stems.count(stem) == 1 else f"{stem}_{number}"
+        while name != stem and name in stems:  # another file has this name
+            name += "_"
         names.append(name)
     return names
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from dnl_det.analysis import Frame, record_attention, region_correlations
+from dnl_det.analysis import Frame, region_correlations
 from dnl_det.analysis.statistics.correlation import pearson
 from dnl_det.analysis.statistics.regions import BACKGROUND, IGNORED
 from dnl_det.layers import build_attention
+
+from .test_statistics import identity_, record_of
 
 SIDE = 12
 FRAME = Frame(SIDE, SIDE, SIDE, SIDE)
@@ -41,18 +43,6 @@ def scene():
 def one_hot(labels):
     """``(1, 4, SIDE, SIDE)``: background, both categories, and the crowd."""
     return nn.functional.one_hot(torch.tensor(labels) % 4, 4).permute(2, 0, 1)[None].float()
-
-
-def record_of(block, x):
-    model = nn.Sequential(block)
-    with torch.no_grad(), record_attention(model, strides={"0": 1}) as record:
-        model(x)
-    return record["0"]
-
-
-def identity_(conv, scale):
-    nn.init.zeros_(conv.bias)
-    conv.weight.data.copy_(scale * torch.eye(conv.in_channels)[:, :, None, None])
 
 
 def mask_block(sign=1.0):

@@ -145,8 +145,8 @@ def test_a_model_without_attention_is_refused(explore, images, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--blocks", "res5.2"], r"--blocks: res5.2 has no attention; .*: res3.3, res4.5"),
-        (["--points", "128,3"], r"--points: 128,3 is outside of .*128 x 128 pixels"),
+        (["--blocks", "res5.2"], r"--blocks: res5.2 has no attention; choose from res3.3, res4.5"),
+        (["--points", "128,3"], r"--points: 128,3 is outside .*128 x 128 pixels"),
         (["--threshold", "2"], r"--threshold: 2.0 must be between 0 and 1"),
         (["--budget", "0"], r"--budget: 0.0 must be above 0"),
     ],

@@ -68,10 +68,7 @@ def fill(venv: Path, torch: str, detectron2: str) -> None:
     steps: list[tuple[str, tuple[object, ...]]] = [
         ("creating the virtual environment", (sys.executable, "-m", "venv", venv)),
         ("installing torch (the longest step: 2 minutes and more, once)", (*pip, *torch_itself)),
-        (
-            "installing the other packages",
-            (*pip, "-r", PINS / "base.txt", "-r", PINS / "dev.txt"),
-        ),
+        ("installing the packages", (*pip, "-r", PINS / "base.txt", "-r", PINS / "dev.txt")),
         ("installing detectron2", (python, INSTALLER, "--replace", *source)),
         ("installing dnl_det itself, editable", (*pip, *editable)),
     ]

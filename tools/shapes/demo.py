@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from cues import CUES, ap_by_cue
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
@@ -67,11 +68,10 @@ def draw(config_file: str, output: Path) -> None:
     for record in tqdm(DatasetCatalog.get(name)[:PICTURES], unit="image", desc="      draw"):
         image = read_image(record["file_name"], format="BGR")
         found = draw_detections(image, predictor(image)["instances"], metadata, threshold=0.5)
-        sheet = Image.new("RGB", (2 * found.shape[1] + 8, found.shape[0]), "white")
-        sheet.paste(Image.fromarray(found), (0, 0))
-        annotated = Image.fromarray(draw_annotations(image, record, metadata))
-        sheet.paste(annotated, (found.shape[1] + 8, 0))
-        sheet.save(output / "pictures" / f"{Path(record['file_name']).stem}.png")
+        gap = np.full_like(found[:, :8], 255)
+        sheet = np.hstack([found, gap, draw_annotations(image, record, metadata)])
+        file = output / "pictures" / f"{Path(record['file_name']).stem}.png"
+        Image.fromarray(sheet).save(file)
 
 
 if __name__ == "__main__":

@@ -36,19 +36,19 @@ def write_report(output: Path, variants: Iterable[str]) -> None:
         if found
     }
     (output / "results.json").write_text(json.dumps(results, indent=1))
-    seeds = {name: ", ".join(str(run["seed"]) for run in runs) for name, runs in results.items()}
     measured = {
         name: {key: [run[key] for run in runs if key in run] for key in MEASURED}
         for name, runs in results.items()
     }
-    diagnosed = {
-        name: {key: _means_of_blocks(runs, key) for key in DIAGNOSE}
-        for name, runs in results.items()
-        if "diagnose" in runs[0]
-    }
     known = [key for key in MEASURED if any(row[key] for row in measured.values())]
-    tables = _table(measured, known, {"seeds": seeds}), _table(diagnosed, DIAGNOSE, {})
-    (output / "table.md").write_text("\n".join(tables))
+    table = [["variant", "seeds", *map(_title, known)]]
+    diagnosis = [["variant", *map(_title, DIAGNOSE)]]
+    for name, runs in results.items():
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        table.append([name, seeds, *(_cell(measured[name][key]) for key in known)])
+        if "diagnose" in runs[0]:
+            diagnosis.append([name, *(_cell(_means_of_blocks(runs, key)) for key in DIAGNOSE)])
+    (output / "table.md").write_text(f"{_markdown(table)}\n{_markdown(diagnosis)}")
     _draw(measured, output / "figure.png")
 
 
@@ -57,23 +57,23 @@ def _means_of_blocks(runs: Iterable[Mapping[str, Any]], key: str) -> list[float]
     return [fmean(blocks) for blocks in values if blocks]
 
 
-def _table(values: Values, keys: Sequence[str], texts: Mapping[str, Mapping[str, str]]) -> str:
-    """A row for each variant; mean over the seeds, and their standard deviation."""
-    titles = [key.replace("_", " ").replace(" ap", " AP") for key in keys]
-    lines = [["variant", *texts, *titles], ["---"] * (1 + len(texts) + len(titles))]
-    for name, row in values.items():
-        cells = [_cell(row[key]) for key in keys]
-        lines.append([name, *(text[name] for text in texts.values()), *cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _title(key: str) -> str:
+    return key.replace("_", " ").replace(" ap", " AP")
 
 
 def _cell(values: Sequence[float]) -> str:
+    """The mean over the seeds, and their standard deviation."""
     if not values:
         return "-"
     mean = fmean(values)
     digits = 3 if abs(mean) < 1 else 1 if mean < 100 else 0
     spread = f" ± {stdev(values):.{digits}f}" if len(set(values)) > 1 else ""
     return f"{mean:,.{digits}f}{spread}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _draw(values: Values, file: Path) -> None:

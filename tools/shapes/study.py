@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from cues import accuracy_by_cue, ap_by_cue
@@ -48,12 +47,9 @@ def main() -> int:
     runs = [(variant, seed) for seed in args.seeds for variant in args.variants]
     print(f"[3/3] {len(runs)} runs; {args.output}/table.md has what is known so far", flush=True)
     for number, (variant, seed) in enumerate(runs, start=1):
-        file = args.output / variant / str(seed) / "result.json"
-        if not file.exists():
+        if not (args.output / variant / str(seed) / "result.json").exists():
             print(f"  [{number}/{len(runs)}] {variant}, seed {seed}", flush=True)
-            result = run(args, variant, seed, backbone)
-            with write_whole(file) as stream:
-                stream.write(json.dumps(result, indent=1).encode())
+            run(args, variant, seed, backbone)
         write_report(args.output, VARIANTS)
     print((args.output / "table.md").read_text())
     return 0
@@ -108,8 +104,8 @@ def train_backbone(args: argparse.Namespace) -> Path:
     return weights
 
 
-def run(args: argparse.Namespace, variant: str, seed: int, backbone: Path) -> dict[str, Any]:
-    """Train and measure a variant; everything that the report is made of."""
+def run(args: argparse.Namespace, variant: str, seed: int, backbone: Path) -> None:
+    """Train and measure a variant; write ``result.json``, which the report is made of."""
     folder = args.output / variant / str(seed)
     weights = folder / "model_final.pth"
     keys = [*VARIANTS[variant], *overrides(args.output / "data", parts=False), *args.opts]
@@ -133,7 +129,8 @@ def run(args: argparse.Namespace, variant: str, seed: int, backbone: Path) -> di
         with redirect_stdout(StringIO()):
             dnl_det([*command, "--output", str(folder), "--opts", *keys])
         found["diagnose"] = json.loads((folder / "diagnose.json").read_text())["blocks"]
-    return found
+    with write_whole(folder / "result.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
 
 
 if __name__ == "__main__":

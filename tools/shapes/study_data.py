@@ -92,20 +92,12 @@ def label_parts(shapes: dict[str, Any]) -> dict[str, Any]:
             found.append((image["id"], f"tag_{tag['colour']}_{tag['centre']}", tag["bbox"]))
         beacon = image["beacon"]
         found.append((image["id"], f"beacon_{beacon['pattern']}", beacon["bbox"]))
+    ids = {name: number for number, name in enumerate(PARTS, start=1)}
     annotations = [
-        {
-            "id": number,
-            "image_id": image,
-            "category_id": PARTS.index(name) + 1,
-            "bbox": box,
-            "area": box[2] * box[3],
-            "iscrowd": 0,
-        }
+        {"id": number, "image_id": image, "category_id": ids[name], "bbox": box, "iscrowd": 0}
         for number, (image, name, box) in enumerate(found, start=1)
     ]
-    keys = ("id", "file_name", "width", "height")
-    return {
-        "images": [{key: image[key] for key in keys} for image in shapes["images"]],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(PARTS, start=1)],
-    }
+    for annotation in annotations:
+        annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    return {"images": shapes["images"], "annotations": annotations, "categories": categories}

@@ -66,7 +66,6 @@ def block_statistics(
     *,
     queries: Sequence[int] | Tensor | None = None,
     generator: torch.Generator | None = None,
-    budget: int = 4 * BUDGET,
 ) -> BlockStatistics:
     """The statistics of a recorded block on one image.
 
@@ -77,7 +76,6 @@ def block_statistics(
             left out, as query and as key, and attention renormalised. All counts if None.
         queries: positions ``row * W + column``; by default 256 random ones in the image.
         generator: of that choice, on the CPU; seeded with 0 if None.
-        budget: see :meth:`BlockRecord.attention`.
 
     Raises:
         ValueError, IndexError: see :meth:`BlockRecord.attention`.
@@ -89,7 +87,7 @@ def block_statistics(
         inside, keys_inside = record.grid.inside(frame), record.key_grid.inside(frame)
     if queries is None:
         queries = choose_positions(inside, QUERIES, generator)
-    attention = record.attention(image, queries, budget)
+    attention = record.attention(image, queries, 4 * BUDGET)
     inside, keys_inside = inside.to(x.device), keys_inside.to(x.device)
     dtype = attention.combined.dtype
     x, y = (v.to(dtype).flatten(1)[:, inside].T for v in (x, record.output(image)))  # (L, C)

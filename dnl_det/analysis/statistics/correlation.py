@@ -1,4 +1,4 @@
-"""Do attention's terms follow categories and their boundaries? Correlations with instance masks.
+"""Correlations of the terms of attention with instance masks: with categories and boundaries.
 
 Definitions with equations: docs/DIAGNOSE.md. L: positions, S: key positions, Q: chosen queries.
 """
@@ -47,7 +47,6 @@ def region_correlations(
     band: float = 1.0,
     queries: int = QUERIES,
     generator: torch.Generator | None = None,
-    budget: int = 4 * BUDGET,
 ) -> RegionCorrelations | None:
     """What a recorded block's terms have to do with the categories of an image.
 
@@ -62,7 +61,6 @@ def region_correlations(
         band: side of a boundary's cell in strides, see :func:`~dnl_det.analysis.regions_at`.
         queries: how many positions inside of categories are taken, by chance.
         generator: of that choice, on the CPU; seeded with 0 if None.
-        budget: see :meth:`BlockRecord.attention`.
 
     Returns:
         None where no position lies inside a category.
@@ -74,7 +72,7 @@ def region_correlations(
     chosen = choose_positions(at_queries > BACKGROUND, queries, generator)
     if not len(chosen):
         return None
-    attention = record.attention(image, chosen, budget)
+    attention = record.attention(image, chosen, 4 * BUDGET)
     at_keys = regions_at(labels, record.key_grid, frame, band)
     keys = at_keys.categories != IGNORED
     categories = at_keys.categories[keys]

@@ -49,7 +49,7 @@ class BackboneAlone(nn.Module):
 
 
 class Diagnosis:
-    """Collects what recorded batches say about their blocks.
+    """Collects the statistics of recorded batches.
 
     Args:
         queries: positions taken of each image, by chance, for attention's rows.
@@ -83,15 +83,9 @@ class Diagnosis:
                 chosen = choose_positions(inside, self.queries, generator)
                 found = asdict(block_statistics(block, image, frame, queries=chosen))
                 if categories is not None:
-                    correlations = region_correlations(
-                        block,
-                        image,
-                        frame,
-                        categories,
-                        band=self.band,
-                        queries=self.queries,
-                        generator=generator,
-                    )
+                    options: Any = {"band": self.band, "queries": self.queries}
+                    options["generator"] = generator
+                    correlations = region_correlations(block, image, frame, categories, **options)
                     if correlations is not None:
                         in_regions = True
                         found.update(asdict(correlations))

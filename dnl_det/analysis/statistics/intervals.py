@@ -26,30 +26,26 @@ class Mean:
     images: int
 
 
-def mean_over_images(values: Iterable[float | None], confidence: float = 0.95) -> Mean | None:
-    """The mean of what is defined, with its percentile bootstrap interval over images.
+def mean_over_images(values: Iterable[float | None]) -> Mean | None:
+    """The mean of the known values, with its 95 % percentile bootstrap interval over images.
 
-    2,000 times, as many images are drawn with replacement; the interval has the middle share of the
+    2,000 times, as many images are drawn with replacement; the interval is the middle 95 % of the
     means of these draws. The seed is fixed.
 
     Args:
         values: one an image; None where it has none.
-        confidence: the share, between 0 and 1.
 
     Returns:
         None where no image has a value.
     """
     known = np.array([value for value in values if value is not None], dtype=np.float64)
     count = len(known)
-    if not count:
-        return None
-    if count == 1:
-        return Mean(float(known[0]), None, None, 1)
+    if count < 2:
+        return Mean(float(known[0]), None, None, 1) if count else None
     generator = np.random.default_rng(_SEED)
     draws = (
         generator.integers(count, size=(_AT_ONCE, count)) for _ in range(0, _RESAMPLES, _AT_ONCE)
     )
     means = np.concatenate([known[drawn].mean(1) for drawn in draws])
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(means, [0.025, 0.975])
     return Mean(float(known.mean()), float(low), float(high), count)
