@@ -4,8 +4,8 @@
     python tools/model_zoo.py [CONFIG.yaml ...]
 
 Multiply-adds are those of an image of 800 x 1344 pixels with 1,000 proposals and 100 detections:
-convolutions, linear layers and the products of the attention. Nothing is computed, so that it
-takes seconds: the tensors have shapes and no values.
+convolutions, linear layers and the products of the attention. It takes seconds, since the tensors
+have shapes but no values.
 """
 
 import sys
@@ -22,13 +22,6 @@ from dnl_det.engine import Trainer, load_config
 FOLDER = Path(__file__).resolve().parents[1] / "configs/COCO-InstanceSegmentation"
 MODELS = ("", "nl_c4_", "nl_c4_c5all_", "snl_c4_", "gc_c4_", "dnl_c4_", "dnl_c4_c5all_")
 HEIGHT, WIDTH, PROPOSALS, DETECTIONS = 800, 1344, 1000, 100
-
-
-def build(config_file: str) -> Any:
-    """The model of a config, with random values."""
-    cfg = load_config(config_file)
-    cfg.MODEL.DEVICE = "cpu"
-    return Trainer.build_model(cfg).eval()
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -54,7 +47,9 @@ def count_multiply_adds(model: Any) -> int:
 
 def measure(config_file: str) -> tuple[int, int]:
     """Parameters and multiply-adds of the model of a config."""
-    model = build(config_file)
+    cfg = load_config(config_file)
+    cfg.MODEL.DEVICE = "cpu"
+    model = Trainer.build_model(cfg).eval()
     return count_parameters(model), count_multiply_adds(model)
 
 

@@ -12,16 +12,14 @@ from dnl_det.analysis import Frame, Grid
 from dnl_det.modeling import build_dnl_resnet_backbone
 
 
-def _resnet(depth, stride_in_1x1, res5_dilation):
+def _resnet(stride_in_1x1):
     cfg = get_cfg()
     dnl_det.add_dnl_config(cfg)
     cfg.MODEL.DNL.BLOCK = "none"
-    cfg.MODEL.RESNETS.DEPTH = depth
+    cfg.MODEL.RESNETS.DEPTH = 18
     cfg.MODEL.RESNETS.STRIDE_IN_1X1 = stride_in_1x1
-    cfg.MODEL.RESNETS.RES5_DILATION = res5_dilation
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
-    if depth < 50:
-        cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
     cfg.MODEL.RESNETS.NORM = ""
     torch.manual_seed(0)
     return build_dnl_resnet_backbone(cfg, ShapeSpec(channels=3))
@@ -30,7 +28,7 @@ def _resnet(depth, stride_in_1x1, res5_dilation):
 @pytest.mark.parametrize(("stage", "stride"), [("res3", 8), ("res4", 16), ("res5", 32)])
 @pytest.mark.parametrize("stride_in_1x1", [True, False])
 def test_a_position_is_the_centre_of_its_receptive_field(stage, stride, stride_in_1x1):
-    resnet = _resnet(18, stride_in_1x1, 1)
+    resnet = _resnet(stride_in_1x1)
     # The receptive field of res5 is 466 pixels wide: only in a large image is it whole.
     image = torch.randn(1, 3, 736, 800, requires_grad=True)
     features = resnet(image)[stage]

@@ -1,35 +1,24 @@
 """Recording attention: what is recorded is what the block attends with, and nothing changes."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
-import dnl_det
 from dnl_det.analysis import Frame, record_attention
+from dnl_det.engine import load_config
 from dnl_det.layers import build_attention
 
+CONFIG = Path(__file__).resolve().parents[2] / "configs/Shapes/disentangled.yaml"
 RES3, RES4 = "backbone.bottom_up.res3.0.attention", "backbone.bottom_up.res4.1.attention"
 
 
 def _detector(block="dnl", **keys):
-    cfg = get_cfg()
-    dnl_det.add_dnl_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.BACKBONE.NAME = "build_dnl_resnet_fpn_backbone"
-    cfg.MODEL.RESNETS.DEPTH = 18
-    cfg.MODEL.RESNETS.NORM = "BN"
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
-    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.FPN.OUT_CHANNELS = 32
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [32], [64], [128], [256]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3"]
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
+    small = ["MODEL.RESNETS.DEPTH", "18", "MODEL.FPN.OUT_CHANNELS", "32", "MODEL.MASK_ON", "False"]
+    small += ["MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.DEVICE", "cpu"]
+    small += ["MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
+    cfg = load_config(str(CONFIG), small)
     cfg.MODEL.DNL.BLOCK = block
     cfg.MODEL.DNL.RES3, cfg.MODEL.DNL.RES4 = [0], [-1]
     for key, value in keys.items():
