@@ -1,17 +1,20 @@
 """Training: the command line, the trainer and the optimizer."""
 
-from .config import (
+from .config.command_line import (
     argument_parser,
-    config_inputs,
     drop_expectations_unless_trained,
     exit_on_bad_input,
     fall_back_to_cpu,
     load_config,
     setup,
 )
-from .monitor import AttentionMonitor
+from .config.kept_inputs import config_inputs
+from .monitor.attention_monitor import AttentionMonitor
 from .predictor import Predictor
-from .training import Trainer, build_optimizer, check_processes, exit_on_signal, launch
+from .training.launch import check_processes, launch
+from .training.optimizer import build_optimizer
+from .training.stopping import exit_on_signal
+from .training.trainer import Trainer
 
 __all__ = [
     "AttentionMonitor",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..checkpoint import Checkpointer
 from ..data.images import build_test_resize
-from .training import Trainer
+from .training.trainer import Trainer
 
 
 class Predictor(DefaultPredictor):

@@ -1,5 +1,1 @@
 """What TensorBoard shows of the attention while a model trains, and how little time it may take."""
-
-from .attention_monitor import AttentionMonitor
-
-__all__ = ["AttentionMonitor"]

@@ -8,8 +8,6 @@ from datetime import timedelta
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
-from ...data.own_data import OWN_TRAIN
-
 _TIMED_STEPS = 3
 logger = logging.getLogger(__name__)
 
@@ -59,11 +57,6 @@ class LengthNote(HookBase):
         self._batch = cfg.SOLVER.IMS_PER_BATCH
         self._images = images
         self._begin = 0.0
-
-    @staticmethod
-    def wanted(cfg: CfgNode) -> bool:
-        """Whether it is own data, and ``SOLVER.EPOCHS`` is not set."""
-        return OWN_TRAIN in cfg.DATASETS.TRAIN and not cfg.SOLVER.EPOCHS
 
     def before_train(self) -> None:
         """Say how many epochs it is, and what sets another number."""

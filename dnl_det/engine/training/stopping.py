@@ -5,11 +5,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -26,28 +25,18 @@ class StopOnSignal(HookBase):
 
     def __init__(self) -> None:
         self._received = 0
-        self._before: dict[int, Any] = {}
-        self._process = os.getpid()
+        self._handlers = ExitStack()
 
     def before_train(self) -> None:
         """Take over the signals, for as long as the training lasts."""
-        self._process = os.getpid()
-        for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._receive)
+        self._handlers.enter_context(_at_first_signal(self._receive))
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that loads data: its trainer ends it
-            if number == signal.SIGTERM:
-                os._exit(128 + number)
-        elif self._received:
-            self._restore()
-            signal.raise_signal(number)
-        else:
-            self._received = number
-            logging.getLogger(__name__).warning(
-                f"{signal.Signals(number).name}: finishing this step, then saving. Once more to "
-                "end at once."
-            )
+    def _receive(self, number: int) -> None:
+        self._received = number
+        logging.getLogger(__name__).warning(
+            f"{signal.Signals(number).name}: finishing this step, then saving. Once more to end "
+            "at once."
+        )
 
     def after_step(self) -> None:
         """Stop here, if any process has been told to."""
@@ -69,12 +58,7 @@ class StopOnSignal(HookBase):
 
     def after_train(self) -> None:
         """Give the signals back."""
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        self._handlers.close()
 
 
 def _command(*options: str) -> str:
@@ -96,25 +80,35 @@ def exit_on_signal(what: str) -> Iterator[None]:
 
     The exit status is the shell's for that signal, 143 or 130. A second signal ends at once.
     """
-    process = os.getpid()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker that loads data: its parent ends it
-            if number == signal.SIGTERM:
-                os._exit(128 + number)
-            return
-        restore()
+    def stop(number: int) -> None:
         logging.getLogger(__name__).warning(
             f"{signal.Signals(number).name}: {what} was stopped before its end and has no result. "
             f"Start it again with: {_command()}"
         )
         sys.exit(128 + number)
 
+    with _at_first_signal(stop):
+        yield
+
+
+@contextmanager
+def _at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
+    """Call ``act`` with the number of the first SIGTERM or SIGINT; then they do what they did."""
+    process = os.getpid()
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            restore()
+            act(number)
+        elif number == signal.SIGTERM:  # a worker that loads data: its parent ends it
+            os._exit(128 + number)
+
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    before = {number: signal.signal(number, receive) for number in _SIGNALS}
     try:
         yield
     finally:

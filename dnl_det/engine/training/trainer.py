@@ -21,10 +21,11 @@ from torch import nn
 
 from ...checkpoint import Checkpointer
 from ...data import TrainingStream, UnreadableImageError, build_mapper
+from ...data.own_data import OWN_TRAIN
 from ...evaluation import LabelError, build_evaluator
 from ...modeling import check_test_augmentation, replace_sync_bn
 from ..config.solver import check_solver
-from ..monitor import AttentionMonitor
+from ..monitor.attention_monitor import AttentionMonitor
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .length import LengthNote, with_epochs
 from .optimizer import build_optimizer
@@ -89,7 +90,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             # Before the last, which writes what the others have put into the event storage.
             hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
-            if LengthNote.wanted(self.cfg):
+            if OWN_TRAIN in self.cfg.DATASETS.TRAIN and not self.cfg.SOLVER.EPOCHS:
                 hooks.append(LengthNote(self.cfg, self.data_loader.images))
         return hooks
 
@@ -153,32 +154,36 @@ class Trainer(DefaultTrainer):
         """
         try:
             super().run_step()
-        except UnreadableImageError as error:
-            # The other processes wait for this one's gradients: whoever started them ends them.
-            self._end(
-                f"error: training stopped at an image that changed since the start: {error}. "
-                f"Correct or remove it; python -m dnl_det check-data finds others. {self._keep()}"
-            )
-        except ValueError as error:
-            if not str(error).startswith(_ONE_VALUE):
-                raise
-            self._end(
-                "error: training stopped: an image is too small for a batch norm, which gets one "
-                "value a channel. Raise INPUT.MIN_SIZE_TRAIN or SOLVER.IMS_PER_BATCH "
-                f"({self.cfg.SOLVER.IMS_PER_BATCH}), or set MODEL.RESNETS.NORM FrozenBN. "
-                f"{self._keep()}"
-            )
-        except RuntimeError as error:
-            if not _KILLED_WORKER.match(str(error)):
-                raise
-            self._end(
-                f"error: training stopped: {str(error).split('. ')[0]}. Where memory is short, "
-                f"lower DATALOADER.NUM_WORKERS ({self.cfg.DATALOADER.NUM_WORKERS}). {self._keep()}"
-            )
         except NotFiniteError as error:
             message = f"error: training stopped before the step of {error} {self._how_to_go_on()}"
             comm.synchronize()  # no process ends the others before all know
             self._end(message if comm.is_main_process() else 1)
+        except (UnreadableImageError, ValueError, RuntimeError) as error:
+            if not (reason := self._explain(error)):
+                raise
+            # The other processes wait for this one's gradients: whoever started them ends them.
+            self._end(f"error: training stopped{reason} {self._keep()}")
+
+    def _explain(self, error: Exception) -> str:
+        """What happened and what to do, of an error that is expected; else an empty text."""
+        text = str(error)
+        if isinstance(error, UnreadableImageError):
+            return (
+                f" at an image that changed since the start: {text}. Correct or remove it; "
+                "python -m dnl_det check-data finds others."
+            )
+        if text.startswith(_ONE_VALUE):
+            return (
+                ": an image is too small for a batch norm, which gets one value a channel. Raise "
+                f"INPUT.MIN_SIZE_TRAIN or SOLVER.IMS_PER_BATCH ({self.cfg.SOLVER.IMS_PER_BATCH}), "
+                "or set MODEL.RESNETS.NORM FrozenBN."
+            )
+        if _KILLED_WORKER.match(text):
+            return (
+                f": {text.split('. ')[0]}. Where memory is short, lower DATALOADER.NUM_WORKERS "
+                f"({self.cfg.DATALOADER.NUM_WORKERS})."
+            )
+        return ""
 
     def _end(self, status: str | int) -> NoReturn:
         """Exit, without the evaluation that the last iteration's hooks make on the way out."""

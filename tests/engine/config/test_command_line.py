@@ -10,10 +10,10 @@ from dnl_det.engine import (
     argument_parser,
     drop_expectations_unless_trained,
     exit_on_bad_input,
+    fall_back_to_cpu,
     load_config,
     setup,
 )
-from dnl_det.engine.config import fall_back_to_cpu
 
 PAPER = "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_dnl_c4_c5all_1x.yaml"
 
