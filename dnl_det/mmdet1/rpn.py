@@ -98,12 +98,13 @@ class MMDet1RPN(RPN):
     ) -> list[Instances]:
         """As in ``RPN``, clipped to the pixels of each image."""
         with torch.no_grad():  # the heads take the proposals as given
+            decoded = self._decode_proposals(anchors, pred_anchor_deltas)
             sizes = torch.stack([shapes_to_tensor(list(size)) for size in image_sizes])
-            sizes = sizes.to(pred_anchor_deltas[0])[:, None]  # (N, 1, 2)
+            sizes = sizes.to(decoded[0])[:, None]  # (N, 1, 2)
             proposals = [
                 # Infinite ones stay: they are found below, and end the training.
                 clip_to_pixels(level, sizes).where(level.isfinite(), level)
-                for level in self._decode_proposals(anchors, pred_anchor_deltas)
+                for level in decoded
             ]
             return find_top_rpn_proposals(
                 proposals,

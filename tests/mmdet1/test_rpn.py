@@ -89,6 +89,13 @@ def test_proposals_are_clipped_to_whole_pixels(rpn):
     assert second.proposal_boxes.tensor.tolist() == [[0, 0, 60, 30], [55, 29, 60, 30], [5, 6, 7, 8]]
 
 
+def test_half_precision_does_not_round_the_image_s_size(rpn):
+    anchors = [Boxes(torch.tensor([[1400.0, 0.0, 1500.0, 20.0]]))]
+    logits, deltas = torch.zeros(1, 1), torch.zeros(1, 1, 4, dtype=torch.bfloat16)
+    (found,) = rpn.predict_proposals(anchors, [logits], [deltas], [(801, 1333)])
+    assert found.proposal_boxes.tensor.tolist() == [[1332, 0, 1333, 20]]
+
+
 def test_infinite_proposals_end_a_training(rpn):
     anchors = [Boxes(torch.tensor([[0.0, 0.0, 10.0, 10.0]]))]
     deltas = torch.tensor([[[float("inf"), 0.0, 0.0, 0.0]]])
