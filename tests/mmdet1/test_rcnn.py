@@ -5,7 +5,8 @@ import pytest
 import torch
 from detectron2.export import TracingAdapter
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
 
 from dnl_det.engine import load_config
 
@@ -184,3 +185,23 @@ def test_detections_beyond_the_edge_keep_their_last_pixel(model):
     model.roi_heads.box_predictor.test_score_thresh = 0.5
     found = model._suppress(boxes, probabilities, torch.ones(4), (40, 60))
     assert found.pred_boxes.tensor.tolist() == [[59, 10, 60, 30], [0, 0, 1, 1], [10, 10, 20, 20]]
+
+
+@pytest.mark.parametrize("counts", [(2, 0), (0, 0)])
+def test_images_without_objects_train(model, counts):
+    corners = torch.tensor([[5.0, 5, 50, 60], [60, 20, 100, 80]])
+    batch = []
+    for count in counts:
+        instances = Instances((96, 128))
+        instances.gt_boxes = Boxes(corners[:count])
+        instances.gt_classes = torch.zeros(count, dtype=torch.int64)
+        polygons = [[np.array([x1, y1, x2, y1, x2, y2])] for x1, y1, x2, y2 in corners.tolist()]
+        instances.gt_masks = PolygonMasks(polygons[:count])
+        batch.append({**image(96, 128), "instances": instances})
+    with EventStorage():
+        losses = model.train()(batch)
+    sum(losses.values()).backward()
+    assert set(losses) == {f"loss_{n}" for n in ("cls", "box_reg", "mask", "rpn_cls", "rpn_loc")}
+    for name, loss in losses.items():
+        of_backgrounds = name in ("loss_cls", "loss_rpn_cls")
+        assert (loss.item() > 0) == (of_backgrounds or sum(counts) > 0), name
