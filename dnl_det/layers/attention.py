@@ -4,6 +4,7 @@ N: images, L: query positions, S: key positions (S = L unless keys are pooled),
 D: channels of query and key, E: channels of the value.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +84,7 @@ def attend(
         NotImplementedError: a derivative that the backend does not have.
     """
     if not torch.jit.is_scripting():
-        check_backend(backend)
+        check_choice("backend", backend, BACKENDS)
         if backend == "auto" or _traced_for_onnx():
             backend = _choose(query, key, value)
         if backend == "chunked":
@@ -97,16 +98,16 @@ def attend(
     return weighted_sum(attention_weights(query, key, scale=scale), value)
 
 
-def check_backend(backend: str) -> None:
-    """Raise a ValueError unless it is one of :data:`BACKENDS`."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise a ValueError unless the argument ``name`` is one of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: must be one of {', '.join(allowed)}")
 
 
-def check_init_std(init_std: float) -> None:
-    """Raise a ValueError unless it is above 0."""
-    if not init_std > 0:
-        raise ValueError(f"init_std={init_std}: must be above 0")
+def check_positive(name: str, value: float) -> None:
+    """Raise a ValueError unless the argument ``name`` is above 0."""
+    if not value > 0:
+        raise ValueError(f"{name}={value}: must be above 0")
 
 
 @torch.jit.unused

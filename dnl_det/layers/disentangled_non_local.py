@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import (
+    BACKENDS,
     INIT_STD,
     AttentionMaps,
     PointwiseConv2d,
     attend,
     attention_weights,
-    check_backend,
-    check_init_std,
+    check_choice,
+    check_positive,
     choose,
     reduced_channels,
     softmax32,
@@ -89,17 +90,15 @@ class DisentangledNonLocal2d(nn.Module):
         init_gamma: float = 0.0,
     ):
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"mode={mode!r}: must be one of {', '.join(MODES)}")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: must be above 0")
+        check_choice("mode", mode, MODES)
+        check_choice("backend", backend, BACKENDS)
+        check_positive("temperature", temperature)
+        check_positive("init_std", init_std)
         if not whiten and mode in ("pairwise", "add_shared"):
             raise ValueError(
                 f"whiten=False with mode={mode!r}: its pairwise term is the whitened one; "
                 "use mode='joint' for the term without whitening"
             )
-        check_backend(backend)
-        check_init_std(init_std)
         inner = reduced_channels(in_channels, reduction)
         self.mode = mode
         self.backend = backend

@@ -11,7 +11,8 @@ from .attention import (
     INIT_STD,
     AttentionMaps,
     PointwiseConv2d,
-    check_init_std,
+    check_choice,
+    check_positive,
     reduced_channels,
     softmax32,
     to_map,
@@ -45,7 +46,7 @@ class SimplifiedNonLocal2d(nn.Module):
 
     def __init__(self, in_channels: int, *, init_std: float = INIT_STD):
         super().__init__()
-        check_init_std(init_std)
+        check_positive("init_std", init_std)
         self.init_std = init_std
         self.conv_mask = PointwiseConv2d(in_channels, 1)
         self.conv_value = nn.Conv2d(in_channels, in_channels, 1, bias=False)
@@ -95,8 +96,7 @@ class GlobalContext2d(nn.Module):
         fusion: Sequence[str] = ("add",),
     ):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling={pooling!r}: must be one of {', '.join(POOLINGS)}")
+        check_choice("pooling", pooling, POOLINGS)
         if not fusion or not set(fusion) <= set(FUSIONS):
             raise ValueError(f"fusion={fusion!r}: must be a list of any of {', '.join(FUSIONS)}")
         inner = reduced_channels(in_channels, reduction)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from .attention import (
+    BACKENDS,
     INIT_STD,
     AttentionMaps,
     PointwiseConv2d,
     attend,
     attention_weights,
-    check_backend,
-    check_init_std,
+    check_choice,
+    check_positive,
     choose,
     product,
     reduced_channels,
@@ -59,14 +60,13 @@ class NonLocal2d(nn.Module):
         init_std: float = INIT_STD,
     ):
         super().__init__()
-        if kernel not in KERNELS:
-            raise ValueError(f"kernel={kernel!r}: must be one of {', '.join(KERNELS)}")
+        check_choice("kernel", kernel, KERNELS)
+        check_choice("backend", backend, BACKENDS)
+        check_positive("init_std", init_std)
         if legacy_scale and kernel != "embedded_gaussian":
             raise ValueError(
                 f"legacy_scale=True with kernel={kernel!r}: only 'embedded_gaussian' has a scale"
             )
-        check_backend(backend)
-        check_init_std(init_std)
         inner = reduced_channels(in_channels, reduction)
         self.kernel = kernel
         self.backend = backend

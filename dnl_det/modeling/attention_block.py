@@ -13,6 +13,8 @@ from detectron2.modeling.backbone.resnet import (
 )
 from torch import Tensor, nn
 
+from ..layers.attention import check_choice
+
 POSITIONS = ("before_relu", "after_relu", "before_add")
 BLOCK_TYPES = (BasicBlock, BottleneckBlock, DeformBottleneckBlock)
 
@@ -36,8 +38,7 @@ class AttentionBlock(CNNBlockBase):
 
     def __init__(self, block: CNNBlockBase, attention: nn.Module, position: str = "before_relu"):
         super().__init__(block.in_channels, block.out_channels, block.stride)
-        if position not in POSITIONS:
-            raise ValueError(f"position={position!r}: must be one of {', '.join(POSITIONS)}")
+        check_choice("position", position, POSITIONS)
         kind = _kind(block)
         # Marks, not values: a script has only the layers that are used.
         if kind is not BasicBlock:
