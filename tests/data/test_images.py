@@ -239,3 +239,13 @@ def channel_config(library, form, mean, deviation):
     cfg.INPUT.RANDOM_FLIP = "none"
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [100.0] * mean, [50.0] * deviation
     return cfg
+
+
+def test_an_image_is_turned_upright_by_both_libraries(cfg, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    file = str(tmp_path / "turned.jpg")
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(file, exif=exif)
+    for library in ("opencv", "pillow"):
+        cfg.INPUT.IMAGE_LIBRARY = library
+        assert read_image(cfg, file, "BGR").shape == (40, 20, 3)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
@@ -78,3 +79,29 @@ def test_import_registers_under_detectron2_datasets_and_prints_nothing(
     assert MetadataCatalog.get("shapes_val").json_file == str(
         tmp_path / "all/shapes/annotations/instances_val.json"
     )
+
+
+def test_a_perfect_prediction_scores_100(root, tmp_path):
+    write_shapes(root / "shapes", ShapesOptions(num_train=1, num_val=3), progress=False)
+    records = DatasetCatalog.get("shapes_val")
+    evaluator = COCOEvaluator(
+        "shapes_val", ("bbox", "segm"), False, str(tmp_path), use_fast_impl=False
+    )
+    evaluator.reset()
+    for record in records:
+        found = []
+        for annotation in record["annotations"]:
+            rle = coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], 128, 128))
+            found.append(
+                {
+                    "image_id": record["image_id"],
+                    "category_id": annotation["category_id"],
+                    "bbox": annotation["bbox"],
+                    "score": 1.0,
+                    "segmentation": {**rle, "counts": rle["counts"].decode("ascii")},
+                }
+            )
+        evaluator._predictions.append({"image_id": record["image_id"], "instances": found})
+    results = evaluator.evaluate()
+    assert results["bbox"]["AP"] == pytest.approx(100)
+    assert results["segm"]["AP"] == pytest.approx(100)
