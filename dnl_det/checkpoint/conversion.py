@@ -1,4 +1,4 @@
-"""The authors' detectors and torchvision's ResNets as checkpoints of detectron2."""
+"""Other projects' detectors, segmentation networks and ResNets as checkpoints of detectron2."""
 
 import re
 from collections import Counter
@@ -19,8 +19,19 @@ from .layouts import (
     resnet_layout,
 )
 from .reading import read_checkpoint
+from .segmentation_layouts import (
+    MMSEG_BLOCKS,
+    authors_layout,
+    mmseg_layout,
+    resnet_v1c_layout,
+)
 
 CONFIGS = "configs/COCO-InstanceSegmentation"
+# Without and with ADE20K's 150 classes: the folder of configs, and the lengths of training.
+SEGMENTATION_CONFIGS = (
+    ("configs/Cityscapes-SemanticSegmentation", ("40k", "80k")),
+    ("configs/ADE20K-SemanticSegmentation", ("80k", "160k")),
+)
 _BASELINE = "mask_rcnn_R_50_FPN_1x"
 # The authors' placements of R50: (stage of torchvision, index of the block).
 _C4 = ((3, 4),)
@@ -70,7 +81,10 @@ class Layout:
 
 
 def convert(path: str | Path) -> Conversion:
-    """Convert a file of the authors' Mask R-CNN, or of torchvision's ResNet, to detectron2.
+    """Convert a checkpoint of a known layout to detectron2.
+
+    The authors' Mask R-CNN and segmentation networks, mmsegmentation's DNL, NL, GC and FCN of
+    output stride 8, and ResNets of torchvision and of mmsegmentation (``resnet50_v1c``).
 
     Args:
         path: read as by :func:`read_checkpoint`.
@@ -84,11 +98,12 @@ def convert(path: str | Path) -> Conversion:
     """
     content = read_checkpoint(path)
     state, rest = _state_dict(content)
-    layout = recognise(state)
+    layout = recognise(state, Path(path).name)
     if layout is None:
         raise UnknownLayoutError(
-            f"{path} is neither a detector of the authors (mmdetection 1.0rc0) nor a ResNet of "
-            f"torchvision: its first keys are {_some(list(state))}"
+            f"{path} is not a detector of the authors (mmdetection 1.0rc0), a segmentation network "
+            "of theirs or of mmsegmentation (dnl, nonlocal, gcnet or fcn, r50-d8 or r101-d8), or a "
+            f"ResNet of torchvision or mmsegmentation: its first keys are {_some(list(state))}"
         )
     _check(path, state, layout)
 
@@ -121,8 +136,20 @@ def convert(path: str | Path) -> Conversion:
     )
 
 
-def recognise(state: Mapping[str, Any]) -> Layout | None:
-    """The layout that the keys of a ``state_dict`` point to; None where they point to none."""
+def recognise(state: Mapping[str, Any], file_name: str = "") -> Layout | None:
+    """The layout that the keys of a ``state_dict`` point to; None where they point to none.
+
+    Args:
+        state: its keys and tensors.
+        file_name: of segmentation networks, says which of the configs with these keys it is.
+    """
+    if "backbone.stem.0.weight" in state and "decode_head.conv_seg.weight" in state:
+        return _recognise_mmseg(state, file_name)
+    if "backbone.prefix.conv1.weight" in state:
+        return _recognise_authors_segmentation(state)
+    if "stem.0.weight" in state and "layer1.0.conv1.weight" in state:
+        depths, depth = _depths(state, BOTTLENECK_DEPTHS)
+        return Layout(resnet_v1c_layout(depths), f"mmsegmentation's ResNetV1c, depth {depth}")
     if "backbone.layer1.0.conv1.weight" in state and "bbox_head.fc_cls.weight" in state:
         return _recognise_mask_rcnn(state)
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
@@ -158,6 +185,51 @@ def _recognise_resnet(state: Mapping[str, Any]) -> Layout:
     bottleneck = "layer1.0.conv3.weight" in state
     depths, depth = _depths(state, BOTTLENECK_DEPTHS if bottleneck else BASIC_DEPTHS)
     return Layout(resnet_layout(depths, bottleneck), f"torchvision's ResNet, depth {depth}")
+
+
+def _recognise_mmseg(state: Mapping[str, Any], file_name: str) -> Layout:
+    depths, depth = _depths(state, BOTTLENECK_DEPTHS)
+    head = "decode_head."
+    theirs = next((b for b in MMSEG_BLOCKS if any(k.startswith(head + b) for k in state)), "")
+    num_classes = len(state["decode_head.conv_seg.weight"])
+    block, overrides = MMSEG_BLOCKS.get(theirs, "fcn"), _depth_override(depth, (50, 101))
+    # The keys do not tell which of the recipes it is; the released files' names do.
+    folder, sizes = SEGMENTATION_CONFIGS[num_classes == 150]
+    length = next((size for size in sizes if f"_{size}_" in file_name), sizes[-1])
+    if block == "dnl" and num_classes != 150 and "769x769" in file_name:
+        length = "769_80k"
+    if num_classes not in (19, 150):
+        overrides += ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", str(num_classes))
+    return Layout(
+        mmseg_layout(depths, theirs, num_classes),
+        f"mmsegmentation's {block.upper()}, R{depth}-d8, {num_classes} classes",
+        f"{folder}/{block}_R_{101 if depth == 101 else 50}_d8_{length}.yaml",
+        overrides,
+    )
+
+
+def _recognise_authors_segmentation(state: Mapping[str, Any]) -> Layout:
+    depths, depth = _depths(state, BOTTLENECK_DEPTHS)
+    head = "gcb" if "gcb.conva.0.weight" in state else "nlm"
+    num_classes = len(state["dsn.2.weight"])
+    names = ("conv_query", "conv_key", "conv_value", "conv_mask")
+    block = [name for name in names if f"{head}.ctb.{name}.weight" in state]
+    kinds = {names: "dnl", names[:3]: "joint", names[2:]: "unary", (): "none"}
+    kind = kinds.get(tuple(block), "dnl")
+    overrides = _depth_override(depth, (101,))
+    if num_classes != 19:
+        overrides += ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", str(num_classes))
+    return Layout(
+        authors_layout(depths, names if kind == "dnl" else block, num_classes, head),
+        f"the authors' segmentation network, R{depth}, {num_classes} classes, "
+        + ("no attention" if kind == "none" else f"{', '.join(block)} in its head"),
+        f"{SEGMENTATION_CONFIGS[0][0]}/authors_{kind}_R_101_d8_769_60k.yaml",
+        overrides,
+    )
+
+
+def _depth_override(depth: int, known: tuple[int, ...]) -> tuple[str, ...]:
+    return () if depth in known else ("MODEL.RESNETS.DEPTH", str(depth))
 
 
 def _depths(

@@ -79,58 +79,63 @@ def mask_rcnn_layout(
     entries = [
         *_backbone(depths, attention),
         *_pyramid(),
-        *_conv("rpn_head.rpn_conv", "proposal_generator.rpn_head.conv", 256, 256, 3),
-        *_conv("rpn_head.rpn_cls", "proposal_generator.rpn_head.objectness_logits", 3, 256),
-        *_conv("rpn_head.rpn_reg", "proposal_generator.rpn_head.anchor_deltas", 12, 256),
+        *conv("rpn_head.rpn_conv", "proposal_generator.rpn_head.conv", 256, 256, 3),
+        *conv("rpn_head.rpn_cls", "proposal_generator.rpn_head.objectness_logits", 3, 256),
+        *conv("rpn_head.rpn_reg", "proposal_generator.rpn_head.anchor_deltas", 12, 256),
     ]
     for i in range(4):
         theirs = f"bbox_head.shared_convs.{i}"
-        entries += _conv_norm(theirs, f"roi_heads.box_head.conv{i + 1}", 256, 256, 3)
+        entries += conv_norm(theirs, f"roi_heads.box_head.conv{i + 1}", 256, 256, 3, sync_abn_scale)
         theirs = f"mask_head.convs.{i}"
-        entries += _conv_norm(theirs, f"roi_heads.mask_head.mask_fcn{i + 1}", 256, 256, 3)
-    entries += _layer("bbox_head.shared_fcs.0", "roi_heads.box_head.fc1", (1024, 256 * 7 * 7))
-    entries += _layer("mask_head.upsample", "roi_heads.mask_head.deconv", (256, 256, 2, 2))
+        entries += conv_norm(
+            theirs, f"roi_heads.mask_head.mask_fcn{i + 1}", 256, 256, 3, sync_abn_scale
+        )
+    entries += layer("bbox_head.shared_fcs.0", "roi_heads.box_head.fc1", (1024, 256 * 7 * 7))
+    entries += layer("mask_head.upsample", "roi_heads.mask_head.deconv", (256, 256, 2, 2))
 
     predictor = "roi_heads.box_predictor"
     rows = num_classes + 1
     note = "background moved from the first class to the last"
-    entries += _layer(
+    entries += layer(
         "bbox_head.fc_cls", f"{predictor}.cls_score", (rows, 1024), background_last, note
     )
     note = "the background's 4 rows left out: detectron2 has none"
-    entries += _layer(
+    entries += layer(
         "bbox_head.fc_reg", f"{predictor}.bbox_pred", (4 * rows, 1024), lambda w: w[4:], note
     )
     theirs, ours = "mask_head.conv_logits", "roi_heads.mask_head.predictor"
     note = "the background's row left out: detectron2 has none"
-    entries += _layer(theirs, ours, (rows, 256, 1, 1), lambda w: w[1:], note)
+    entries += layer(theirs, ours, (rows, 256, 1, 1), lambda w: w[1:], note)
     return entries
 
 
-# Within a layout, a layer is one or several entries.
+# Within a layout, a layer is one or several entries. Shapes: out, into, size.
 
 
-def _layer(
+def layer(
     theirs: str,
     ours: str,
     shape: tuple[int, ...],
     change: Callable[[Tensor], Tensor] | None = None,
     note: str = "",
 ) -> Iterator[Entry]:
+    """A weight of that shape and a bias."""
     yield Entry(f"{theirs}.weight", f"{ours}.weight", shape, change, note)
     yield Entry(f"{theirs}.bias", f"{ours}.bias", shape[:1], change, note)
 
 
-def _conv(theirs: str, ours: str, out: int, into: int, size: int = 1) -> Iterator[Entry]:
-    return _layer(theirs, ours, (out, into, size, size))
+def conv(theirs: str, ours: str, out: int, into: int, size: int = 1) -> Iterator[Entry]:
+    """A convolution with bias."""
+    return layer(theirs, ours, (out, into, size, size))
 
 
-def _norm(
+def norm(
     theirs: str,
     ours: str,
     channels: int | None = None,
-    scale: Callable[[Tensor], Tensor] | None = sync_abn_scale,
+    scale: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Entry]:
+    """A batch norm; ``scale``: what its scale becomes, if it changes."""
     shape = None if channels is None else (channels,)
     note = f"|weight| + {SYNC_ABN_EPS}, as the authors' SyncABN scales" if scale else ""
     yield Entry(f"{theirs}.weight", f"{ours}.weight", shape, scale, note)
@@ -141,9 +146,18 @@ def _norm(
     yield Entry(f"{theirs}.{counter}", f"{ours}.{counter}", (), optional=True)
 
 
-def _conv_norm(theirs: str, ours: str, out: int, into: int, size: int) -> Iterator[Entry]:
-    yield Entry(f"{theirs}.conv.weight", f"{ours}.weight", (out, into, size, size))
-    yield from _norm(f"{theirs}.bn", f"{ours}.norm", out)
+def conv_norm(
+    theirs: str,
+    ours: str,
+    out: int,
+    into: int,
+    size: int,
+    scale: Callable[[Tensor], Tensor] | None = None,
+    names: tuple[str, str] = ("conv", "bn"),
+) -> Iterator[Entry]:
+    """A convolution without bias and its norm; ``names``: theirs within ``theirs``."""
+    yield Entry(f"{theirs}.{names[0]}.weight", f"{ours}.weight", (out, into, size, size))
+    yield from norm(f"{theirs}.{names[1]}", f"{ours}.norm", out, scale)
 
 
 def _resnet(
@@ -151,7 +165,20 @@ def _resnet(
 ) -> Iterator[Entry]:
     # No shapes: a ResNet whose shapes are not the model's is refused when it is loaded.
     yield Entry("conv1.weight", "stem.conv1.weight")
-    yield from _norm("bn1", "stem.conv1.norm", scale=scale)
+    yield from norm("bn1", "stem.conv1.norm", scale=scale)
+    yield from stages(depths, bottleneck, scale)
+
+
+def stages(
+    depths: Sequence[int], bottleneck: bool, scale: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[Entry]:
+    """A ResNet without its stem.
+
+    Args:
+        depths: number of blocks of each of the four stages.
+        bottleneck: whether a block has three convolutions or two.
+        scale: what the scale of a norm becomes, if it changes.
+    """
     for stage, depth in enumerate(depths, start=1):
         for index in range(depth):
             theirs, ours = f"layer{stage}.{index}", f"res{stage + 1}.{index}"
@@ -161,7 +188,7 @@ def _resnet(
                 layers.append(("downsample.0", "downsample.1", "shortcut"))
             for conv, bn, our_conv in layers:
                 yield Entry(f"{theirs}.{conv}.weight", f"{ours}.{our_conv}.weight")
-                yield from _norm(f"{theirs}.{bn}", f"{ours}.{our_conv}.norm", scale=scale)
+                yield from norm(f"{theirs}.{bn}", f"{ours}.{our_conv}.norm", scale=scale)
 
 
 def _backbone(depths: Sequence[int], attention: Mapping[tuple[int, int], str]) -> Iterator[Entry]:
@@ -178,22 +205,22 @@ def _pyramid() -> Iterator[Entry]:
     for i in range(4):
         into = 256 * 2**i
         lateral, output = f"backbone.fpn_lateral{i + 2}", f"backbone.fpn_output{i + 2}"
-        yield from _conv_norm(f"neck.lateral_convs.{i}", lateral, 256, into, 1)
-        yield from _conv_norm(f"neck.fpn_convs.{i}", output, 256, 256, 3)
+        yield from conv_norm(f"neck.lateral_convs.{i}", lateral, 256, into, 1, sync_abn_scale)
+        yield from conv_norm(f"neck.fpn_convs.{i}", output, 256, 256, 3, sync_abn_scale)
 
 
 def _dnl(theirs: str, ours: str, channels: int) -> Iterator[Entry]:
     theirs, narrow = f"{theirs}.nl_gc_block", channels // 4
     yield Entry(f"{theirs}.gamma", f"{ours}.gamma", (1,))
-    yield from _conv(f"{theirs}.conv_query", f"{ours}.conv_query", narrow, channels)
-    yield from _conv(f"{theirs}.conv_key", f"{ours}.conv_key", narrow, channels)
+    yield from conv(f"{theirs}.conv_query", f"{ours}.conv_query", narrow, channels)
+    yield from conv(f"{theirs}.conv_key", f"{ours}.conv_key", narrow, channels)
     yield from _context(theirs, ours, channels)
 
 
 def _context(theirs: str, ours: str, channels: int) -> Iterator[Entry]:
     weight = "conv_value.weight"
     yield Entry(f"{theirs}.{weight}", f"{ours}.{weight}", (channels, channels, 1, 1))
-    yield from _conv(f"{theirs}.conv_mask", f"{ours}.conv_mask", 1, channels)
+    yield from conv(f"{theirs}.conv_mask", f"{ours}.conv_mask", 1, channels)
 
 
 def _snl(theirs: str, ours: str, channels: int) -> Iterator[Entry]:
@@ -204,19 +231,24 @@ def _nl(theirs: str, ours: str, channels: int) -> Iterator[Entry]:
     narrow = channels // 4
     for name in ("theta", "phi", "g"):
         theirs_conv = f"{theirs}.nonlocal_block.{name}.conv"
-        yield from _conv(theirs_conv, f"{ours}.{name}", narrow, channels)
+        yield from conv(theirs_conv, f"{ours}.{name}", narrow, channels)
     theirs_conv = f"{theirs}.nonlocal_block.conv_out.conv"
-    yield from _conv(theirs_conv, f"{ours}.conv_out", channels, narrow)
+    yield from conv(theirs_conv, f"{ours}.conv_out", channels, narrow)
 
 
 def _gc(theirs: str, ours: str, channels: int) -> Iterator[Entry]:
-    theirs, narrow = f"{theirs}.context_block", channels // 4
-    yield from _conv(f"{theirs}.conv_mask", f"{ours}.conv_mask", 1, channels)
+    return gc_block(f"{theirs}.context_block", ours, channels)
+
+
+def gc_block(theirs: str, ours: str, channels: int) -> Iterator[Entry]:
+    """The global context block with attention pooling and addition, reduction 4."""
+    narrow = channels // 4
+    yield from conv(f"{theirs}.conv_mask", f"{ours}.conv_mask", 1, channels)
     theirs, ours = f"{theirs}.channel_add_conv", f"{ours}.channel_add_conv"
-    yield from _conv(f"{theirs}.0", f"{ours}.0", narrow, channels)
+    yield from conv(f"{theirs}.0", f"{ours}.0", narrow, channels)
     for leaf in ("weight", "bias"):
         yield Entry(f"{theirs}.1.{leaf}", f"{ours}.1.{leaf}", (narrow, 1, 1))
-    yield from _conv(f"{theirs}.3", f"{ours}.3", channels, narrow)
+    yield from conv(f"{theirs}.3", f"{ours}.3", channels, narrow)
 
 
 _ATTENTION = {"dnl": _dnl, "snl": _snl, "nl": _nl, "gc": _gc}

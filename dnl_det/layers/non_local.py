@@ -4,6 +4,7 @@ N: images, C: channels, H, W: height, width, L = H * W: positions, D = C / reduc
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,8 @@ class NonLocal2d(nn.Module):
         kernel: one of :data:`KERNELS`.
         legacy_scale: multiply the embedded Gaussian's logits by ``sqrt(D)`` instead of dividing
             them, as an old release did; only for checkpoints trained with it.
+        out_norm: from a number of channels to a norm, which comes after ``conv_out``, and takes the
+            place of its bias. Its scale starts at 0. mmsegmentation has a batch norm there.
         backend: what computes the two kernels with a softmax, see
             :func:`~dnl_det.layers.attention.attend`.
         init_std: standard deviation of the weights of ``theta``, ``phi`` and ``g`` at the start.
@@ -56,6 +59,7 @@ class NonLocal2d(nn.Module):
         reduction: int = 4,
         kernel: str = "embedded_gaussian",
         legacy_scale: bool = False,
+        out_norm: Callable[[int], nn.Module] | None = None,
         backend: str = "auto",
         init_std: float = INIT_STD,
     ):
@@ -79,16 +83,19 @@ class NonLocal2d(nn.Module):
         self.theta = PointwiseConv2d(in_channels, inner) if embed else nn.Identity()
         self.phi = PointwiseConv2d(in_channels, inner) if embed else nn.Identity()
         self.g = PointwiseConv2d(in_channels, inner)
-        self.conv_out = PointwiseConv2d(inner, in_channels)
+        self.conv_out = PointwiseConv2d(inner, in_channels, bias=out_norm is None)
+        self.out_norm = out_norm(in_channels) if out_norm is not None else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Weights from N(0, init_std), biases 0; ``conv_out`` 0, so the block is an identity."""
+        """Weights from N(0, init_std), biases 0; ``conv_out``, or its norm, 0: an identity."""
         for conv in (self.theta, self.phi, self.g, self.conv_out):
             if isinstance(conv, nn.Conv2d):
                 nn.init.normal_(conv.weight, std=self.init_std)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.conv_out.weight)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
+        last = self.conv_out if self.out_norm is None else self.out_norm
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
@@ -98,7 +105,10 @@ class NonLocal2d(nn.Module):
             context = _dot_product(query, key, value)
         else:
             context = attend(query, key, value, scale=self.scale, backend=self.backend)
-        return x + self.conv_out(to_map(context, x.shape[2], x.shape[3])).to(x.dtype)
+        y = self.conv_out(to_map(context, x.shape[2], x.shape[3]))
+        if self.out_norm is not None:
+            y = self.out_norm(y)
+        return x + y.to(x.dtype)
 
     def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """``w_ij`` as pairwise ``(N, Q, L)`` for ``x`` ``(N, C, H, W)``; unary is None.

@@ -1,21 +1,26 @@
-"""Attention in detectron2's ResNets: the registered backbones and how a block gets in."""
+"""Attention in detectron2's models: registered backbones, and the head of segmentation."""
 
 from .attention_block import AttentionBlock
 from .backbone import (
-    BLOCK_KEYS,
     build_dnl_resnet_backbone,
+    build_dnl_resnet_deeplab_backbone,
     build_dnl_resnet_fpn_backbone,
     build_dnl_retinanet_resnet_fpn_backbone,
 )
+from .block_keys import BLOCK_KEYS
 from .check import check_dnl_config
 from .check_augmentation import check_test_augmentation
 from .insertion import insert_attention
 from .norm import replace_sync_bn
+from .semantic import DNLSemanticSegmentor, DNLSemSegHead
 
 __all__ = [
     "BLOCK_KEYS",
     "AttentionBlock",
+    "DNLSemSegHead",
+    "DNLSemanticSegmentor",
     "build_dnl_resnet_backbone",
+    "build_dnl_resnet_deeplab_backbone",
     "build_dnl_resnet_fpn_backbone",
     "build_dnl_retinanet_resnet_fpn_backbone",
     "check_dnl_config",

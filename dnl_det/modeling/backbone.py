@@ -1,45 +1,22 @@
 """ResNets with attention, registered in detectron2 as backbones."""
 
 import logging
-from typing import Any
+from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, build_resnet_backbone
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from detectron2.projects.deeplab.resnet import build_resnet_deeplab_backbone
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from .block_keys import block_arguments
 from .check import STAGES, check_dnl_config
 from .insertion import insert_attention
 from .norm import replace_sync_bn
 from .recompute import recompute_stages
-
-# By block, the keys of MODEL.DNL that it uses, and what they are called in its constructor.
-BLOCK_KEYS: dict[str, dict[str, str]] = {
-    "none": {},
-    "dnl": {
-        "REDUCTION": "reduction",
-        "MODE": "mode",
-        "TEMPERATURE": "temperature",
-        "WHITEN": "whiten",
-        "DOWNSAMPLE": "downsample",
-        "USE_OUT": "use_out",
-        "BACKEND": "backend",
-        "INIT_STD": "init_std",
-        "INIT_GAMMA": "init_gamma",
-    },
-    "nl": {
-        "REDUCTION": "reduction",
-        "NL_KERNEL": "kernel",
-        "NL_LEGACY_SCALE": "legacy_scale",
-        "BACKEND": "backend",
-        "INIT_STD": "init_std",
-    },
-    "snl": {"INIT_STD": "init_std"},
-    "gc": {"REDUCTION": "reduction", "GC_POOLING": "pooling", "GC_FUSION": "fusion"},
-}
 
 # What detectron2 and torch raise for keys that do not fit each other.
 _REFUSED = (AssertionError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
@@ -55,22 +32,57 @@ def build_dnl_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """
     cfg = _as_cfg_node(cfg)
     check_dnl_config(cfg, "build_dnl_resnet_backbone")
+    return _with_attention(cfg, input_shape, build_resnet_backbone)
+
+
+@BACKBONE_REGISTRY.register()
+def build_dnl_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """detectron2's DeepLab ResNet, dilated and with a deep stem, and ``MODEL.DNL``'s attention.
+
+    ``MODEL.RESNETS`` chooses: ``RES4_DILATION`` 2 and ``RES5_DILATION`` 4 give an output stride of
+    8, ``RES5_DILATION`` 2 alone one of 16. ``CONTRACT_DILATION`` halves the dilation in the first
+    block of each dilated stage, whose input has half of it, as mmsegmentation does.
+
+    Raises:
+        ValueError: as :func:`build_dnl_resnet_backbone`.
+    """
+    cfg = _as_cfg_node(cfg)
+    check_dnl_config(cfg, "build_dnl_resnet_deeplab_backbone")
+    resnet = _with_attention(cfg, input_shape, build_resnet_deeplab_backbone)
+    if cfg.MODEL.RESNETS.CONTRACT_DILATION:
+        for name in resnet.stage_names:
+            _contract_dilation(getattr(resnet, name)[0])
+    return resnet
+
+
+def _contract_dilation(block: nn.Module) -> None:
+    for name in ("conv2", "conv2_offset"):  # a deformable block has both
+        if (conv := getattr(block, name, None)) is not None:
+            half = tuple(max(dilation // 2, 1) for dilation in conv.dilation)
+            conv.dilation = conv.padding = half
+
+
+def _with_attention(
+    cfg: CfgNode, input_shape: ShapeSpec, build: Callable[[CfgNode, ShapeSpec], ResNet]
+) -> ResNet:
+    cfg = replace_sync_bn(cfg)
     try:
-        resnet = build_resnet_backbone(replace_sync_bn(cfg), input_shape)
+        resnet = build(cfg, input_shape)
     except _REFUSED as error:  # detectron2's, such as of R18 with dilation
         raise ValueError(f"MODEL.RESNETS does not give a ResNet: {error}") from error
     dnl = cfg.MODEL.DNL
     try:
         if dnl.BLOCK != "none":
-            _insert(resnet, dnl)
+            _insert(resnet, cfg)
         return recompute_stages(resnet, dnl.CHECKPOINT)
     except ValueError as error:
         raise ValueError(f"MODEL.DNL does not fit this backbone: {error}") from error
 
 
-def _insert(resnet: ResNet, dnl: CfgNode) -> None:
+def _insert(resnet: ResNet, cfg: CfgNode) -> None:
+    dnl = cfg.MODEL.DNL
     stages = {name: dnl[name.upper()] for name in STAGES if dnl[name.upper()]}
-    if not stages:
+    if not stages and cfg.MODEL.SEM_SEG_HEAD.NAME != "DNLSemSegHead":
         logging.getLogger(__name__).warning(
             "MODEL.DNL.RES2 to RES5 are all empty, so this backbone has no attention. The paper "
             "uses RES4: [-2] and RES5: [-3, -2, -1]; set BLOCK: none where none is meant."
@@ -81,7 +93,7 @@ def _insert(resnet: ResNet, dnl: CfgNode) -> None:
         dnl.BLOCK,
         position=dnl.POSITION,
         train_in_frozen=dnl.TRAIN_IN_FROZEN,
-        **_block_arguments(dnl),
+        **block_arguments(dnl, cfg.MODEL.RESNETS.NORM),
     )
 
 
@@ -116,10 +128,6 @@ def _fpn(cfg: CfgNode, bottom_up: ResNet, top_block: nn.Module) -> FPN:
         )
     except _REFUSED as error:  # such as of stages that do not follow each other
         raise ValueError(f"MODEL.FPN does not fit MODEL.RESNETS: {error}") from error
-
-
-def _block_arguments(dnl: CfgNode) -> dict[str, Any]:
-    return {argument: dnl[key] for key, argument in BLOCK_KEYS[dnl.BLOCK].items()}
 
 
 def _as_cfg_node(cfg: CfgNode | DictConfig) -> CfgNode:

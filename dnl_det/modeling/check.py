@@ -1,95 +1,36 @@
 """What can be said of ``MODEL.DNL`` before a model is built."""
 
-import difflib
-from collections.abc import Callable, Iterable
-from typing import Any
-
 from detectron2.config import CfgNode
 from detectron2.modeling import (
     BACKBONE_REGISTRY,
     META_ARCH_REGISTRY,
     ROI_BOX_HEAD_REGISTRY,
     ROI_HEADS_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
 )
 from detectron2.utils.registry import Registry
 
-from ..layers import BLOCKS
-from ..layers.attention import BACKENDS
-from ..layers.disentangled_non_local import MODES
-from ..layers.global_context import FUSIONS, POOLINGS
-from ..layers.non_local import KERNELS
-from .attention_block import POSITIONS
 from .insertion import resolve_indices
+from .rules import (
+    BOOL,
+    STAGES,
+    check_attention_keys,
+    check_choice,
+    check_features,
+    check_rule,
+    check_size,
+    is_whole,
+)
+from .semantic.check import check_sem_seg_head, check_sliding_window
 
-STAGES = ("res2", "res3", "res4", "res5")
 # How many residual blocks each stage has, by MODEL.RESNETS.DEPTH.
 _R50 = (3, 4, 6, 3)
 DEPTHS = {18: (2, 2, 2, 2), 34: _R50, 50: _R50, 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
-_CHOICES = {
-    "BLOCK": ("none", *BLOCKS),
-    "MODE": MODES,
-    "POSITION": POSITIONS,
-    "BACKEND": BACKENDS,
-    "NL_KERNEL": KERNELS,
-    "GC_POOLING": POOLINGS,
-}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(value: object) -> bool:
-    """Also in float32."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e38
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _are_some_of(value: object, allowed: Iterable[str]) -> bool:
-    return isinstance(value, list | tuple) and all(
-        value.count(v) == 1 and v in allowed for v in value
-    )
-
-
-def _are_indices(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(map(_is_whole, value))
-
-
-_INDICES = (_are_indices, "a list of block indices, such as [-2], or [] for none")
-_BOOL = (_is_bool, "True or False")
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **{stage.upper(): _INDICES for stage in STAGES},
-    "REDUCTION": (lambda v: _is_whole(v) and v >= 1, "a whole number from 1 on"),
-    "TEMPERATURE": (lambda v: _is_finite(v) and v > 0, "a number above 0"),
-    "INIT_STD": (lambda v: _is_finite(v) and v > 0, "a number above 0"),
-    "INIT_GAMMA": (_is_finite, "a finite number"),
-    "MONITOR_TIMES": (lambda v: _is_whole(v) and v >= 0, "a whole number from 0 on"),
-    "MONITOR_SHARE": (
-        lambda v: _is_finite(v) and v > 0,
-        "a number above 0 (MONITOR_TIMES 0 turns it off)",
-    ),
-    "CHECKPOINT": (
-        lambda v: _are_some_of(v, STAGES),
-        f"a list of stages, each once, of {', '.join(STAGES)}",
-    ),
-    "GC_FUSION": (
-        lambda v: _are_some_of(v, FUSIONS) and len(v) > 0,
-        f"a list of one or both of {', '.join(FUSIONS)}",
-    ),
-    "TRAIN_IN_FROZEN": _BOOL,
-    "WHITEN": _BOOL,
-    "DOWNSAMPLE": _BOOL,
-    "USE_OUT": _BOOL,
-    "NL_LEGACY_SCALE": _BOOL,
-}
 # detectron2's backbones, which know nothing of MODEL.DNL, and this project's with the same shape.
 _WITH_ATTENTION = {
     f"build_{name}_backbone": f"build_dnl_{name}_backbone"
-    for name in ("resnet", "resnet_fpn", "retinanet_resnet_fpn")
+    for name in ("resnet", "resnet_deeplab", "resnet_fpn", "retinanet_resnet_fpn")
 }
 # Which keys name features of the backbone, by MODEL.META_ARCHITECTURE.
 _READERS = {
@@ -99,6 +40,7 @@ _READERS = {
     "PanopticFPN": ("RPN", "ROI_HEADS", "SEM_SEG_HEAD"),
     "ProposalNetwork": ("RPN",),
     "SemanticSegmentor": ("SEM_SEG_HEAD",),
+    "DNLSemanticSegmentor": ("SEM_SEG_HEAD",),
 }
 
 
@@ -115,11 +57,7 @@ def check_dnl_config(cfg: CfgNode, backbone: str = "") -> None:
     """
     if "DNL" not in cfg.MODEL:
         raise ValueError("the config has no MODEL.DNL: call dnl_det.add_dnl_config(cfg) first")
-    for key, allowed in _CHOICES.items():
-        _check_choice(f"MODEL.DNL.{key}", cfg.MODEL.DNL[key], allowed)
-    for key, (is_allowed, text) in _RULES.items():
-        if not is_allowed(value := cfg.MODEL.DNL[key]):
-            raise ValueError(f"MODEL.DNL.{key}: {value!r} must be {text}")
+    check_attention_keys("MODEL.DNL", cfg.MODEL.DNL)
     name = backbone or cfg.MODEL.BACKBONE.NAME
     _check_registered("MODEL.BACKBONE.NAME", name, BACKBONE_REGISTRY)
     if name in _WITH_ATTENTION and _wanted(cfg.MODEL.DNL):
@@ -141,7 +79,14 @@ def _check_readers(cfg: CfgNode, outputs: list[str]) -> None:
     readers = _READERS.get(name, ())
     for reader in readers:
         key = f"MODEL.{reader}.IN_FEATURES"
-        _check_features(key, cfg.MODEL[reader].IN_FEATURES, outputs)
+        check_features(key, cfg.MODEL[reader].IN_FEATURES, outputs)
+    if "SEM_SEG_HEAD" in readers:
+        head = cfg.MODEL.SEM_SEG_HEAD
+        _check_registered("MODEL.SEM_SEG_HEAD.NAME", head.NAME, SEM_SEG_HEADS_REGISTRY)
+        if head.NAME == "DNLSemSegHead":
+            check_sem_seg_head(cfg, outputs)
+        if name == "DNLSemanticSegmentor":
+            check_sliding_window(cfg)
     heads = cfg.MODEL.ROI_HEADS
     if "ROI_HEADS" not in readers:
         return
@@ -160,14 +105,7 @@ def _check_readers(cfg: CfgNode, outputs: list[str]) -> None:
 
 
 def _check_registered(key: str, name: str, registry: Registry) -> None:
-    _check_choice(key, name, [known for known, _ in registry])
-
-
-def _check_choice(key: str, value: object, allowed: Iterable[str]) -> None:
-    if value not in (allowed := list(allowed)):
-        near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
-        advice = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{key}: {value!r} is not one of {', '.join(allowed)}{advice}")
+    check_choice(key, name, [known for known, _ in registry])
 
 
 def _wanted(dnl: CfgNode) -> list[str]:
@@ -183,7 +121,7 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
             f"MODEL.RESNETS.DEPTH: {resnets.DEPTH!r} is not one of {', '.join(map(str, DEPTHS))}"
         )
     for key in ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "NUM_GROUPS", "WIDTH_PER_GROUP"):
-        _check_size(f"MODEL.RESNETS.{key}", resnets[key])
+        check_size(f"MODEL.RESNETS.{key}", resnets[key])
     known = ("stem", *STAGES)
     if not resnets.OUT_FEATURES:
         raise ValueError(
@@ -191,7 +129,7 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
             f"{', '.join(known)}"
         )
     for feature in resnets.OUT_FEATURES:
-        _check_choice("MODEL.RESNETS.OUT_FEATURES", feature, known)
+        check_choice("MODEL.RESNETS.OUT_FEATURES", feature, known)
     built = known[1 : 1 + max(map(known.index, resnets.OUT_FEATURES))]
     for key, stages in [*((s.upper(), [s]) for s in _wanted(dnl)), ("CHECKPOINT", dnl.CHECKPOINT)]:
         for stage in stages:
@@ -199,16 +137,42 @@ def _check_stages(cfg: CfgNode, backbone: str) -> list[str]:
                 raise ValueError(_not_built(cfg, key, stage, built))
     for stage in _wanted(dnl):
         resolve_indices(stage, dnl[stage.upper()], DEPTHS[resnets.DEPTH][STAGES.index(stage)])
+    if backbone == "build_dnl_resnet_deeplab_backbone":
+        _check_dilation(resnets)
     outputs = list(resnets.OUT_FEATURES)
     return _check_fpn(cfg, backbone, outputs) if "fpn" in backbone else outputs
+
+
+def _check_dilation(resnets: CfgNode) -> None:
+    """Check what detectron2's DeepLab ResNet asserts, or takes without a word."""
+    key = "MODEL.RESNETS"
+    if resnets.DEPTH < 50:
+        raise ValueError(
+            f"{key}.DEPTH: {resnets.DEPTH} must be 50, 101 or 152 with "
+            "build_dnl_resnet_deeplab_backbone, whose blocks are bottlenecks"
+        )
+    check_choice(f"{key}.STEM_TYPE", resnets.STEM_TYPE, ("basic", "deeplab"))
+    check_rule(f"{key}.CONTRACT_DILATION", resnets.CONTRACT_DILATION, BOOL)
+    dilations = resnets.RES4_DILATION, resnets.RES5_DILATION
+    if dilations not in ((1, 1), (1, 2), (2, 4)):
+        raise ValueError(
+            f"{key}.RES4_DILATION, RES5_DILATION: {dilations[0]!r}, {dilations[1]!r} must be 1, 1 "
+            "(output stride 32), 1, 2 (16) or 2, 4 (8)"
+        )
+    grid = resnets.RES5_MULTI_GRID
+    if len(grid) != 3 or not all(is_whole(factor) and factor >= 1 for factor in grid):
+        raise ValueError(
+            f"{key}.RES5_MULTI_GRID: {grid!r} must be three whole numbers from 1 on, one for each "
+            "block of res5"
+        )
 
 
 def _check_fpn(cfg: CfgNode, backbone: str, stages: list[str]) -> list[str]:
     """Check the keys of an FPN on some stages; the features it gives."""
     fpn = cfg.MODEL.FPN
-    _check_size("MODEL.FPN.OUT_CHANNELS", fpn.OUT_CHANNELS)
-    _check_choice("MODEL.FPN.FUSE_TYPE", fpn.FUSE_TYPE, ("sum", "avg"))
-    _check_features("MODEL.FPN.IN_FEATURES", fpn.IN_FEATURES, stages)
+    check_size("MODEL.FPN.OUT_CHANNELS", fpn.OUT_CHANNELS)
+    check_choice("MODEL.FPN.FUSE_TYPE", fpn.FUSE_TYPE, ("sum", "avg"))
+    check_features("MODEL.FPN.IN_FEATURES", fpn.IN_FEATURES, stages)
     # RetinaNet's p6 comes from res5 itself, the other's from p5.
     key, has, above = "MODEL.FPN.IN_FEATURES", fpn.IN_FEATURES, 1
     if "retinanet" in backbone:
@@ -218,21 +182,6 @@ def _check_fpn(cfg: CfgNode, backbone: str, stages: list[str]) -> list[str]:
     levels = [("stem", *STAGES).index(feature) + 1 for feature in fpn.IN_FEATURES]
     levels += range(max(levels) + 1, max(levels) + 1 + above)
     return [f"p{level}" for level in levels]
-
-
-def _check_size(key: str, value: Any) -> None:
-    if not _is_whole(value) or value < 1:
-        raise ValueError(f"{key}: {value!r} must be a whole number from 1 on")
-
-
-def _check_features(key: str, wanted: list[str], outputs: list[str]) -> None:
-    if not wanted:
-        raise ValueError(f"{key}: {wanted} must have some of {', '.join(outputs)}")
-    for feature in wanted:
-        if feature not in outputs:
-            raise ValueError(
-                f"{key}: {feature!r} is not one of {', '.join(outputs)}, which there are"
-            )
 
 
 def _not_built(cfg: CfgNode, key: str, stage: str, built: tuple[str, ...]) -> str:

@@ -1,0 +1,6 @@
+"""Semantic segmentation: the head with attention, its loss, and inference at any size."""
+
+from .head import DNLSemSegHead
+from .segmentor import DNLSemanticSegmentor
+
+__all__ = ["DNLSemSegHead", "DNLSemanticSegmentor"]
