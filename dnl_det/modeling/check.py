@@ -151,6 +151,11 @@ def _check_dilation(resnets: CfgNode) -> None:
             f"{key}.DEPTH: {resnets.DEPTH} must be 50, 101 or 152 with "
             "build_dnl_resnet_deeplab_backbone, whose blocks are bottlenecks"
         )
+    if "stem" in resnets.OUT_FEATURES:
+        raise ValueError(
+            f"{key}.OUT_FEATURES: {resnets.OUT_FEATURES} must not have stem, which "
+            "build_dnl_resnet_deeplab_backbone does not give: take res2, of the same size"
+        )
     check_choice(f"{key}.STEM_TYPE", resnets.STEM_TYPE, ("basic", "deeplab"))
     check_rule(f"{key}.CONTRACT_DILATION", resnets.CONTRACT_DILATION, BOOL)
     dilations = resnets.RES4_DILATION, resnets.RES5_DILATION
