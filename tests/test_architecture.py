@@ -47,6 +47,7 @@ KNOWS = {
 ROOMS = {
     "data.checks": {"reading"},
     "data.shapes": set(),
+    "modeling.semantic": {"block_keys", "norm", "rules"},
     "engine.config": set(),
     "engine.monitor": set(),
     "engine.training": {"config", "monitor"},

@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_config_reference_is_complete(root):
     reference = (root / "docs/CONFIG.md").read_text()
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| `(.+?)` \|", reference, re.MULTILINE)
     assert {key: ast.literal_eval(value) for key, value in rows} == dict(cfg.MODEL.DNL)
+
+
+def test_defaults_in_the_config_reference_are_those_of_the_program(root):
+    cfg = get_cfg()
+    add_dnl_config(cfg)
+    reference = (root / "docs/CONFIG.md").read_text()
+    rows = re.findall(r"^\| `([A-Z0-9_]+\.[A-Z0-9_.]+)` \| `(.+?)` \|", reference, re.MULTILINE)
+    assert len(rows) > 20
+    for key, value in rows:
+        assert attrgetter(key)(cfg) == ast.literal_eval(value), key
 
 
 def test_results_are_those_the_configs_expect(readme, root):

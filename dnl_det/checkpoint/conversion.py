@@ -101,9 +101,10 @@ def convert(path: str | Path) -> Conversion:
     layout = recognise(state, Path(path).name)
     if layout is None:
         raise UnknownLayoutError(
-            f"{path} is not a detector of the authors (mmdetection 1.0rc0), a segmentation network "
-            "of theirs or of mmsegmentation (dnl, nonlocal, gcnet or fcn, r50-d8 or r101-d8), or a "
-            f"ResNet of torchvision or mmsegmentation: its first keys are {_some(list(state))}"
+            f"{path} is neither a detector of the authors (mmdetection 1.0rc0) nor a segmentation "
+            "network of theirs or of mmsegmentation (dnl, nonlocal, gcnet or fcn, r50-d8 or "
+            "r101-d8) nor a ResNet of torchvision or mmsegmentation: its first keys are "
+            f"{_some(list(state))}"
         )
     _check(path, state, layout)
 

@@ -31,7 +31,6 @@ from .attention import (
 MODES = ("disentangled", "joint", "pairwise", "unary", "add_shared")
 # The authors' names, and the dimensions of (N, L, D) whose mean is subtracted.
 WHITENINGS = {"in_nostd": [1], "ln_nostd": [1, 2], "in": [1], "ln": [1, 2], "spatial": [2]}
-_VARIANCE_EPS = 1e-5
 
 
 class DisentangledNonLocal2d(nn.Module):
@@ -71,7 +70,8 @@ class DisentangledNonLocal2d(nn.Module):
         whiten: subtract the means in ``disentangled``'s pairwise term.
         whitening: which mean, one of :data:`WHITENINGS`: ``in_nostd``, of each channel over
             positions; ``ln_nostd``, over channels and positions; ``spatial``, over channels at each
-            position. ``in`` and ``ln`` divide by the standard deviation too.
+            position. ``in`` and ``ln`` divide by the standard deviation too: the root of the
+            unbiased variance plus 1e-5.
         scale: whether ``sqrt(D)`` divides the logits.
         unary_scale: whether what divides the pairwise logits divides those of ``mu_q . k``.
         use_gamma: False: 1 in its place; what is added to ``x`` then starts at 0 by the output
@@ -230,8 +230,8 @@ class DisentangledNonLocal2d(nn.Module):
         query = query - query.mean(self.whiten_dims, keepdim=True)
         if self.whiten_variance:
             key = key.to(torch.promote_types(key.dtype, torch.float32))
-            query = query * (query.var(self.whiten_dims, keepdim=True) + _VARIANCE_EPS).rsqrt()
-            key = key * (key.var(self.whiten_dims, keepdim=True) + _VARIANCE_EPS).rsqrt()
+            query = query * (query.var(self.whiten_dims, keepdim=True) + 1e-5).rsqrt()
+            key = key * (key.var(self.whiten_dims, keepdim=True) + 1e-5).rsqrt()
         return query, key
 
     def _unary(self, query: Tensor, key: Tensor, keys: Tensor) -> Tensor | None:

@@ -15,6 +15,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dnl-no-whitening": ("dnl", {"whiten": False}),
     "dnl-downsample": ("dnl", {"downsample": True}),
     "dnl-use-out": ("dnl", {"use_out": True}),
+    "dnl-no-gamma": ("dnl", {"use_out": True, "use_gamma": False}),
+    "dnl-ln": ("dnl", {"whitening": "ln", "scale": False, "temperature": 1.0}),
     "dnl-chunked": ("dnl", {"backend": "chunked"}),
     "joint": ("dnl", {"mode": "joint"}),
     "pairwise": ("dnl", {"mode": "pairwise"}),

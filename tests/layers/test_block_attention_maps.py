@@ -24,7 +24,8 @@ def _output_from_maps(block: Any, x: Tensor, maps: Any) -> Tensor:
         value = _tokens(block.conv_value(keys))
         context = value.new_zeros(len(x), x[0, 0].numel(), value.shape[2])
         if maps.pairwise is not None:
-            context = context + block.gamma * (maps.pairwise @ value)
+            gamma = 1.0 if block.gamma is None else block.gamma
+            context = context + gamma * (maps.pairwise @ value)
         if maps.unary is not None:
             context = context + maps.unary[:, None] @ value
         y = _map(context, x)

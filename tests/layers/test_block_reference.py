@@ -45,7 +45,11 @@ def _pool2x2(x: ndarray) -> ndarray:
     return out
 
 
-def _dnl(p: Parameters, x: ndarray, mode: str = "disentangled", **options: bool) -> ndarray:
+def _standardised(x: ndarray) -> ndarray:
+    return (x - x.mean()) / np.sqrt(x.var(ddof=1) + 1e-5)
+
+
+def _dnl(p: Parameters, x: ndarray, mode: str = "disentangled", **options: Any) -> ndarray:
     tokens = x.reshape(len(x), -1)
     keys = _pool2x2(x).reshape(len(x), -1) if options.get("downsample") else tokens
     q, k, v = (
@@ -53,13 +57,16 @@ def _dnl(p: Parameters, x: ndarray, mode: str = "disentangled", **options: bool)
         _conv(p, "conv_key", keys),
         _conv(p, "conv_value", keys),
     )
-    scale = 1 / (np.sqrt(len(q)) * TAU)
+    root = np.sqrt(len(q)) if options.get("scale", True) else 1.0
+    scale = 1 / (root * options.get("temperature", TAU))
     context = np.zeros((len(v), q.shape[1]))
 
+    gamma = p.get("gamma", 1.0)
     if mode == "joint" or not options.get("whiten", True):
-        context += p["gamma"] * _attend(q, k, v, scale)
+        context += gamma * _attend(q, k, v, scale)
     elif mode != "unary":
-        context += p["gamma"] * _attend(_centred(q), _centred(k), v, scale)
+        whiten = _standardised if options.get("whitening") == "ln" else _centred
+        context += gamma * _attend(whiten(q), whiten(k), v, scale)
     if mode == "disentangled":
         context += (v @ _softmax(_conv(p, "conv_mask", keys)[0]))[:, None]
     elif mode in ("unary", "add_shared"):
