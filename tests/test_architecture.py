@@ -45,8 +45,8 @@ KNOWS = {
 
 # What the rooms within a package import of that package.
 ROOMS = {
-    "data.checks": {"reading"},
-    "data.shapes": set(),
+    "data.checks": {"reading", "registering"},
+    "data.shapes": {"registering"},
     "modeling.semantic": {"block_keys", "norm", "rules"},
     "engine.config": set(),
     "engine.monitor": set(),

@@ -1,4 +1,4 @@
-"""Write the Shapes data set, in which the class of an object needs context, in COCO's format."""
+"""Write the Shapes data set, whose classes need context: COCO's format and label maps."""
 
 import argparse
 import dataclasses

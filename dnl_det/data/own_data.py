@@ -2,17 +2,19 @@
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import load_coco_json
 
 from .checks import Report, raise_errors
 from .checks.entries import check_categories
 from .checks.json_file import MAX_JSON_MB, read_json
 from .keypoints import check_same_keypoints, use_keypoints
+from .registering import register
 
 OWN_TRAIN = "own_train"
 _SPLITS = {"TRAIN": (OWN_TRAIN, "TRAIN"), "VAL": ("own_val", "TEST")}
@@ -126,7 +128,10 @@ def _check_paths(name: str, json_file: str, images: str) -> None:
 
 
 def _register(name: str, json_file: str, images: str) -> None:
-    if name in DatasetCatalog.list():
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    register_coco_instances(name, {}, json_file, images)
+    register(
+        name,
+        partial(load_coco_json, json_file, images, name),
+        json_file=json_file,
+        image_root=images,
+        evaluator_type="coco",
+    )

@@ -55,7 +55,8 @@ class TrainingStream:
         dicts, self._sampler = parts["dataset"], parts["sampler"]
         self.images = len(dicts)
         self._subset_ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO")
-        self._wide = [grouped and d["width"] > d["height"] for d in dicts]
+        # Records of semantic segmentation may lack the size.
+        self._wide = [grouped and d.get("width", 0) > d.get("height", 0) for d in dicts]
         self._samples = DatasetFromList(dicts, copy=False)
         self._mapper = parts["mapper"]
         # What the order depends on besides the seed.

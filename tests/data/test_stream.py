@@ -74,3 +74,13 @@ def test_a_checkpoint_without_the_data_s_place_begins_anew_and_says_so(stream, r
     whole = images(stream(3, 2), 2)
     assert images(resume(None, 5), 2, 5) == whole
     assert "has no seed and place in the data: the data's order begins anew" in caplog.text
+
+
+def test_records_without_a_size_are_one_group(root, shapes):
+    """As detectron2 loads folders of images and labels."""
+    data = ["DATASETS.TRAIN", ("shapes_sem_seg_train",), "DATALOADER.NUM_WORKERS", 0]
+    cfg = load_config(str(root / CONFIG), data)
+    stream = TrainingStream(cfg)
+    stream.start(0)
+    assert [len(batch) for batch in itertools.islice(stream, 2)] == [8, 8]
+    assert stream.batch[0]["sem_seg"].shape == stream.batch[0]["image"].shape[1:]

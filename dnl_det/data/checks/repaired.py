@@ -5,10 +5,11 @@ import os
 from functools import partial
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from ...files import refuse_to_overwrite, write_whole
+from ..registering import register
 from .dataset import Checked
 
 _SEPARATORS = (",", ":")
@@ -59,8 +60,6 @@ def read_from(name: str, file: Path) -> None:
     effect wherever the name is used.
     """
     metadata = MetadataCatalog.get(name).as_dict()
-    others = {key: value for key, value in metadata.items() if key != "name"}
-    DatasetCatalog.remove(name)
-    MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, partial(load_coco_json, str(file), others["image_root"], name))
-    MetadataCatalog.get(name).set(**{**others, "json_file": str(file)})
+    others = {key: value for key, value in metadata.items() if key not in ("name", "json_file")}
+    load = partial(load_coco_json, str(file), metadata["image_root"], name)
+    register(name, load, json_file=str(file), **others)

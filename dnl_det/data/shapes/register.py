@@ -1,4 +1,8 @@
-"""Shapes as data sets of detectron2: ``shapes_train`` and ``shapes_val``."""
+"""Shapes as data sets of detectron2.
+
+``shapes_train`` and ``shapes_val`` for detection, ``shapes_sem_seg_train`` and
+``shapes_sem_seg_val`` for semantic segmentation.
+"""
 
 import os
 from functools import partial
@@ -6,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets import load_coco_json, load_sem_seg
 
+from ..registering import register
 from .options import CATEGORY_IDS, SPLITS, THING_CLASSES
-from .writing import json_path
+from .writing import json_path, label_folder
 
 
 def default_root() -> Path:
@@ -18,7 +23,7 @@ def default_root() -> Path:
 
 
 def register_shapes(root: str | os.PathLike[str] | None = None) -> None:
-    """Register ``shapes_train`` and ``shapes_val``, to be loaded from the folder ``root/shapes``.
+    """Register the data sets of Shapes, to be loaded from the folder ``root/shapes``.
 
     Importing ``dnl_det`` does so for the default; call it for data elsewhere. It does what
     detectron2's ``register_coco_instances`` does, but the classes are known before the data is
@@ -30,14 +35,12 @@ def register_shapes(root: str | os.PathLike[str] | None = None) -> None:
     folder = (default_root() if root is None else Path(root)) / "shapes"
     for split in SPLITS:
         name, json_file = f"shapes_{split}", str(json_path(folder, split))
-        if name in DatasetCatalog.list():
-            if MetadataCatalog.get(name).get("json_file") == json_file:
-                continue
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-        image_root = str(folder / split)
-        DatasetCatalog.register(name, partial(_load, json_file, image_root, name))
-        MetadataCatalog.get(name).set(
+        if name in DatasetCatalog and MetadataCatalog.get(name).get("json_file") == json_file:
+            continue
+        image_root, labels = str(folder / split), str(label_folder(folder, split))
+        register(
+            name,
+            partial(_load_coco, json_file, image_root, name),
             json_file=json_file,
             image_root=image_root,
             evaluator_type="coco",
@@ -46,14 +49,32 @@ def register_shapes(root: str | os.PathLike[str] | None = None) -> None:
                 identity: index for index, identity in enumerate(CATEGORY_IDS.values())
             },
         )
+        name = f"shapes_sem_seg_{split}"
+        register(
+            name,
+            partial(_load_labels, labels, image_root, name),
+            image_root=image_root,
+            sem_seg_root=labels,
+            evaluator_type="sem_seg",
+            stuff_classes=["background", *THING_CLASSES],
+            ignore_label=255,
+        )
 
 
-def _load(json_file: str, image_root: str, name: str) -> list[dict[str, Any]]:
-    """The records of a data set in detectron2's format."""
-    if not Path(json_file).is_file():
+def _load_coco(json_file: str, image_root: str, name: str) -> list[dict[str, Any]]:
+    _check_exists(json_file, image_root, name)
+    return load_coco_json(json_file, image_root, name)
+
+
+def _load_labels(labels: str, image_root: str, name: str) -> list[dict[str, Any]]:
+    _check_exists(labels, image_root, name)
+    return load_sem_seg(labels, image_root, image_ext="bmp")
+
+
+def _check_exists(path: str, image_root: str, name: str) -> None:
+    if not Path(path).exists():
         folder = Path(image_root).parent
         raise FileNotFoundError(
-            f"data set {name}: {json_file} does not exist. Make it with `python -m dnl_det shapes "
+            f"data set {name}: {path} does not exist. Make it with `python -m dnl_det shapes "
             f"--output {folder}`, or set DETECTRON2_DATASETS to the folder that holds shapes/"
         )
-    return load_coco_json(json_file, image_root, name)

@@ -13,6 +13,9 @@ AP of each class says which kind of context a model uses. The files, under one f
 
     annotations/instances_train.json    annotations/instances_val.json
     train/000001.bmp ...                val/000001.bmp ...
+    labels_train/000001.png ...         labels_val/000001.png ...
+
+A label map has one channel: 0 for the background, else the category's id.
 """
 
 import json
@@ -25,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from .options import CATEGORY_IDS, ENDINGS_OF_CUE, OUTLINES_OF_CUE, SPLITS, ShapesOptions
@@ -54,7 +58,8 @@ def write_shapes(
         progress: whether to show progress on stderr.
 
     Returns:
-        True if it was written, False if the same data set was already there.
+        True if it was written, False if the same data set was already there. Label maps that it
+        lacks are added.
 
     Raises:
         ValueError: ``output`` holds something else; or the options leave no room in the image.
@@ -65,6 +70,8 @@ def write_shapes(
     if exists:
         difference = _difference(output, options)
         if difference is None:
+            for split in SPLITS:
+                _add_labels(output, split)
             return False
         if not overwrite:
             raise ValueError(
@@ -78,6 +85,7 @@ def write_shapes(
         (partial / "annotations").mkdir(parents=True)
         for split in SPLITS:
             _write_split(partial, options, split, progress)
+            _add_labels(partial, split)
         if exists:
             replaced = output.with_name(f".{output.name}.{os.getpid()}.replaced")
             output.rename(replaced)
@@ -100,6 +108,36 @@ def count_categories(json_file: str | os.PathLike[str]) -> dict[str, int]:
 def json_path(root: str | os.PathLike[str], split: str) -> Path:
     """Where the annotations of a split of the data set in the folder ``root`` are."""
     return Path(root) / "annotations" / f"instances_{split}.json"
+
+
+def label_folder(root: str | os.PathLike[str], split: str) -> Path:
+    """Where the label maps of a split of the data set in the folder ``root`` are."""
+    return Path(root) / f"labels_{split}"
+
+
+def _add_labels(root: Path, split: str) -> None:
+    """Write the label maps of a split from its annotations, unless they are there."""
+    folder = label_folder(root, split)
+    if folder.exists():
+        return
+    data = json.loads(json_path(root, split).read_text(encoding="ascii"))
+    labels = {
+        image["id"]: np.zeros((image["height"], image["width"]), np.uint8)
+        for image in data["images"]
+    }
+    for annotation in data["annotations"]:
+        label = labels[annotation["image_id"]]
+        encoded = coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], *label.shape))
+        label[coco_mask.decode(encoded) > 0] = annotation["category_id"]
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir()
+        for image in data["images"]:
+            name = Path(image["file_name"]).with_suffix(".png")
+            Image.fromarray(labels[image["id"]]).save(partial / name)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _difference(output: Path, options: ShapesOptions) -> str | None:

@@ -33,11 +33,24 @@ def test_classes_are_known_before_the_data_are_there(root):
     assert metadata.json_file == str(root / "shapes/annotations/instances_val.json")
     assert metadata.image_root == str(root / "shapes/val")
 
+    metadata = MetadataCatalog.get("shapes_sem_seg_val")
+    assert metadata.stuff_classes == ["background", *THING_CLASSES]
+    assert metadata.evaluator_type == "sem_seg"
+    assert metadata.ignore_label == 255
+    assert metadata.sem_seg_root == str(root / "shapes/labels_val")
 
-def test_absent_data_say_how_to_make_them(root):
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("shapes_train", "annotations/instances_train.json"),
+        ("shapes_sem_seg_val", "labels_val"),
+    ],
+)
+def test_absent_data_say_how_to_make_them(root, name, absent):
     with pytest.raises(FileNotFoundError) as error:
-        DatasetCatalog.get("shapes_train")
-    assert str(root / "shapes/annotations/instances_train.json") in str(error.value)
+        DatasetCatalog.get(name)
+    assert f"{name}: {root / 'shapes' / absent} does not exist" in str(error.value)
     assert f"python -m dnl_det shapes --output {root / 'shapes'}" in str(error.value)
 
 
@@ -55,6 +68,15 @@ def test_records_are_the_scenes(root):
             assert annotation["bbox_mode"] == BoxMode.XYWH_ABS
             rles = coco_mask.frPyObjects(annotation["segmentation"], 128, 128)
             assert np.array_equal(coco_mask.decode(coco_mask.merge(rles)), item.visible)
+
+
+def test_records_of_label_maps_are_those_of_the_images(root):
+    write_shapes(root / "shapes", OPTIONS, progress=False)
+    records = DatasetCatalog.get("shapes_sem_seg_train")
+    assert [(record["file_name"], record["sem_seg_file_name"]) for record in records] == [
+        (str(root / f"shapes/train/{n:06d}.bmp"), str(root / f"shapes/labels_train/{n:06d}.png"))
+        for n in (1, 2)
+    ]
 
 
 def test_registering_again_changes_nothing_and_another_root_replaces(root, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -22,8 +24,9 @@ SMALL = ShapesOptions(num_train=3, num_val=2, seed=7)
 
 
 def tree_digest(folder: Path) -> str:
+    """Of all but the label maps: the bytes of a PNG depend on the compression library."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".png"):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -176,6 +179,19 @@ def test_pycocotools_reads_back_what_was_drawn(small, split, capsys):
             assert annotation["area"] == coco_mask.area(rle)
             assert annotation["bbox"] == coco_mask.toBbox(rle).tolist()
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_label_maps_are_what_was_drawn(small, split):
+    count = getattr(SMALL, f"num_{split}")
+    assert len(list((small / f"labels_{split}").iterdir())) == count
+    for index in range(count):
+        expected = np.zeros((128, 128), dtype=np.uint8)
+        for item in make_scene(SMALL, split, index).objects:
+            expected[item.visible] = CATEGORY_IDS[item.category]
+        with Image.open(small / f"labels_{split}/{index + 1:06d}.png") as image:
+            assert image.mode == "L"
+            assert np.array_equal(image, expected)
 
 
 def test_context_is_recorded(small):
@@ -442,6 +458,18 @@ def test_the_same_data_set_is_reused(small, capsys):
     assert not write_shapes(small, SMALL)
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
     assert capsys.readouterr().err == ""
+
+
+def test_label_maps_are_added_to_a_data_set_without_them(small, tmp_path):
+    folder = tmp_path / "shapes"
+    shutil.copytree(small, folder)
+    shutil.rmtree(folder / "labels_val")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert not write_shapes(folder, SMALL)
+    for path in (small / "labels_val").iterdir():
+        assert (folder / "labels_val" / path.name).read_bytes() == path.read_bytes()
+    shutil.rmtree(folder / "labels_val")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_other_options_need_overwrite(tmp_path):
