@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,7 @@ def _draw(
     # Its own choice shrinks as the picture is enlarged.
     canvas._default_font_size = max(canvas._default_font_size, _FONT_SIZE / scale)
     palette = colormap(rgb=True, maximum=1)
-    _warn_of_missing_glyphs(labels)
-    with warnings.catch_warnings(), rc_context({"text.parse_math": False, "text.usetex": False}):
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # one for each character
+    with plain_text(labels):
         canvas.overlay_instances(
             boxes=boxes,
             masks=masks,
@@ -85,6 +84,19 @@ def _draw(
             alpha=_MASK_ALPHA,
         )
         return canvas.output.get_image()
+
+
+@contextmanager
+def plain_text(labels: Sequence[str]) -> Iterator[None]:
+    """Let matplotlib draw names of classes as they are: no mathematics, and one warning at most.
+
+    Args:
+        labels: what is drawn.
+    """
+    _warn_of_missing_glyphs(labels)
+    with warnings.catch_warnings(), rc_context({"text.parse_math": False, "text.usetex": False}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # one for each character
+        yield
 
 
 def _warn_of_missing_glyphs(labels: Sequence[str]) -> None:
