@@ -65,15 +65,18 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     return mapper
 
 
-def build_test_resize(cfg: CfgNode) -> T.ResizeShortestEdge:
-    """The resizing of test images, ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
+def build_test_resize(cfg: CfgNode, scale: float = 1.0) -> T.ResizeShortestEdge:
+    """The resizing of test images, to ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
+
+    Args:
+        scale: multiplies both; for test-time augmentation.
 
     Raises:
         ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
     """
     kind = OpenCVResizeShortestEdge if _uses_opencv(cfg) else ResizeShortestEdge
-    sides = cfg.INPUT.MIN_SIZE_TEST
-    return kind([sides, sides], cfg.INPUT.MAX_SIZE_TEST)
+    shortest = round(cfg.INPUT.MIN_SIZE_TEST * scale)
+    return kind([shortest, shortest], round(cfg.INPUT.MAX_SIZE_TEST * scale))
 
 
 def read_image(cfg: CfgNode, file: str, image_format: str) -> np.ndarray:

@@ -11,16 +11,19 @@ from .config.command_line import (
 from .config.kept_inputs import config_inputs
 from .monitor.attention_monitor import AttentionMonitor
 from .predictor import Predictor
+from .training.augmented_segmentor import SemanticSegmentorWithTTA
 from .training.launch import check_processes, launch
-from .training.optimizer import build_optimizer
+from .training.optimizer import build_lr_scheduler, build_optimizer
 from .training.stopping import exit_on_signal
 from .training.trainer import Trainer
 
 __all__ = [
     "AttentionMonitor",
     "Predictor",
+    "SemanticSegmentorWithTTA",
     "Trainer",
     "argument_parser",
+    "build_lr_scheduler",
     "build_optimizer",
     "check_processes",
     "config_inputs",

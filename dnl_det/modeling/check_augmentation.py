@@ -1,7 +1,9 @@
 """What test-time augmentation can be said not to work for before a run starts."""
 
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, SemanticSegmentor
+
+from .rules import is_finite
 
 # Subclasses of GeneralizedRCNN for which detectron2's test-time augmentation is wrong, and why.
 _NOT_AUGMENTED = {
@@ -11,16 +13,27 @@ _NOT_AUGMENTED = {
 
 
 def check_test_augmentation(cfg: CfgNode) -> None:
-    """Check that detectron2's ``GeneralizedRCNNWithTTA`` does what is meant for this detector.
+    """Check that there is test-time augmentation for this model, and its keys.
+
+    Detectors have detectron2's ``GeneralizedRCNNWithTTA``, which does not do for all what is meant;
+    models of semantic segmentation have ``SemanticSegmentorWithTTA``.
 
     Raises:
         ValueError: names the key, its value and what to set.
     """
     name = cfg.MODEL.META_ARCHITECTURE
     kind = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+    if isinstance(kind, type) and issubclass(kind, SemanticSegmentor):
+        scales = cfg.TEST.AUG.SCALES
+        if not scales or not all(is_finite(scale) and scale > 0 for scale in scales):
+            raise ValueError(
+                f"TEST.AUG.SCALES: {scales!r} must be factors of the test size above 0, one or "
+                "more, such as [0.5, 1.0, 1.5]"
+            )
+        return
     why = _NOT_AUGMENTED.get(name)
     if not (isinstance(kind, type) and issubclass(kind, GeneralizedRCNN)):
-        why = "it takes GeneralizedRCNN alone"
+        why = "it takes GeneralizedRCNN and SemanticSegmentor alone"
     refused = {
         f"MODEL.META_ARCHITECTURE {name}": why,
         "MODEL.ROI_HEADS.NAME RROIHeads": cfg.MODEL.ROI_HEADS.NAME == "RROIHeads"

@@ -18,15 +18,22 @@ class OwnDetectorForAugmentation(GeneralizedRCNN):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("MODEL.META_ARCHITECTURE RetinaNet", "RetinaNet: it takes GeneralizedRCNN alone"),
+        ("MODEL.META_ARCHITECTURE RetinaNet", "RetinaNet: it takes GeneralizedRCNN and"),
         ("MODEL.META_ARCHITECTURE FCOS", "FCOS: it takes"),
         ("MODEL.META_ARCHITECTURE ProposalNetwork", "ProposalNetwork: it takes"),
-        ("MODEL.META_ARCHITECTURE SemanticSegmentor", "SemanticSegmentor: it takes"),
         ("MODEL.META_ARCHITECTURE PanopticFPN", "PanopticFPN: it merges boxes and masks alone"),
         ("MODEL.META_ARCHITECTURE MMDet1RCNN", "MMDet1RCNN: it scales boxes and pastes masks as"),
         ("MODEL.ROI_HEADS.NAME RROIHeads", "RROIHeads: it turns no rotated boxes back"),
         ("MODEL.KEYPOINT_ON True", "KEYPOINT_ON True: it merges no keypoints"),
         ("MODEL.LOAD_PROPOSALS True", "LOAD_PROPOSALS True: it moves no proposals"),
+        (
+            "MODEL.META_ARCHITECTURE SemanticSegmentor TEST.AUG.SCALES []",
+            r"TEST.AUG.SCALES: \[\] must be factors",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE SemanticSegmentor TEST.AUG.SCALES [0,1]",
+            r"TEST.AUG.SCALES: \[0, 1\] must be factors",
+        ),
         ("TEST.AUG.MIN_SIZES ()", r"TEST.AUG.MIN_SIZES: \(\) must be the shorter sides"),
         ("TEST.AUG.MIN_SIZES (0,)", r"TEST.AUG.MIN_SIZES: \(0,\) must be the shorter sides"),
         ("TEST.AUG.MAX_SIZE 0", "TEST.AUG.MAX_SIZE: 0 must be a whole number"),
@@ -34,7 +41,7 @@ class OwnDetectorForAugmentation(GeneralizedRCNN):
 )
 def test_what_it_does_not_work_with_is_named(tmp_path, keys, message):
     (tmp_path / "config.yaml").write_text("VERSION: 2\n")
-    words = keys.split(" ", 1)
+    words = keys.split(" ")
     load_config(str(tmp_path / "config.yaml"), words)
     with pytest.raises(ValueError, match=message):
         load_config(str(tmp_path / "config.yaml"), [*words, "TEST.AUG.ENABLED", "True"])

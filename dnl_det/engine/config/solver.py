@@ -1,6 +1,7 @@
 """The keys of ``SOLVER``: what is allowed, and on how many processes a schedule is meant."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
@@ -9,6 +10,12 @@ from .config_files import keys_of
 
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
+SCHEDULERS = (
+    "WarmupMultiStepLR",
+    "WarmupCosineLR",
+    "WarmupStepWithFixedGammaLR",
+    "WarmupPolyLR",
+)
 _REFERENCE = "SOLVER.REFERENCE_WORLD_SIZE"
 _SCHEDULE = {"SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.STEPS"}
 
@@ -21,6 +28,7 @@ def check_solver(cfg: CfgNode) -> None:
     """
     solver_keys = cfg.SOLVER
     for key, value, allowed in (
+        ("LR_SCHEDULER_NAME", solver_keys.LR_SCHEDULER_NAME, SCHEDULERS),
         ("OPTIMIZER", solver_keys.get("OPTIMIZER", "SGD"), OPTIMIZERS),
         ("CLIP_GRADIENTS.CLIP_TYPE", solver_keys.CLIP_GRADIENTS.CLIP_TYPE, CLIP_TYPES),
     ):
@@ -30,6 +38,11 @@ def check_solver(cfg: CfgNode) -> None:
         value = solver_keys.get(key, 0)
         if type(value) is not int or value < 0:
             raise ValueError(f"SOLVER.{key}: {value!r} must be a whole number from 0 on")
+    for key in ("POLY_LR_POWER", "POLY_LR_FLOOR", "WEIGHT_DECAY_QUERY_KEY"):
+        value = solver_keys.get(key)
+        if value is not None and not 0 <= value <= (1 if key == "POLY_LR_FLOOR" else math.inf):
+            limit = " to 1" if key == "POLY_LR_FLOOR" else " on"
+            raise ValueError(f"SOLVER.{key}: {value!r} must be a number from 0{limit}")
 
 
 def check_schedule(cfg: CfgNode, config_file: str, given: Sequence[str]) -> None:

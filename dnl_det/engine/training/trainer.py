@@ -15,9 +15,10 @@ from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import GeneralizedRCNNWithTTA
+from detectron2.modeling import GeneralizedRCNNWithTTA, SemanticSegmentor
 from detectron2.utils import comm
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ...checkpoint import Checkpointer
 from ...data import TrainingStream, UnreadableImageError, build_mapper
@@ -26,9 +27,10 @@ from ...evaluation import LabelError, build_evaluator
 from ...modeling import check_test_augmentation, replace_sync_bn
 from ..config.solver import check_solver
 from ..monitor.attention_monitor import AttentionMonitor
+from .augmented_segmentor import SemanticSegmentorWithTTA
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .length import LengthNote, with_epochs
-from .optimizer import build_optimizer
+from .optimizer import build_lr_scheduler, build_optimizer
 from .resuming import check_same_optimizer, use_own_values
 from .stopping import StopOnSignal
 
@@ -260,6 +262,11 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """See :func:`dnl_det.engine.build_lr_scheduler`."""
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainingStream:
         """See :class:`dnl_det.data.TrainingStream`."""
         return TrainingStream(cfg)
@@ -302,5 +309,10 @@ class Trainer(DefaultTrainer):
         logging.getLogger(__name__).info("Evaluating with test-time augmentation ...")
         folder = f"{cfg.OUTPUT_DIR}/inference_TTA"
         evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
-        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        augmented: nn.Module
+        if isinstance(getattr(model, "module", model), SemanticSegmentor):
+            augmented = SemanticSegmentorWithTTA(cfg, model)
+        else:
+            augmented = GeneralizedRCNNWithTTA(cfg, model)
+        results = cls.test(cfg, augmented, evaluators)
         return OrderedDict((f"{key}_TTA", value) for key, value in results.items())

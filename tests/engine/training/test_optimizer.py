@@ -6,7 +6,9 @@ from detectron2.config import get_cfg
 from torch import nn
 
 from dnl_det import add_dnl_config
-from dnl_det.engine import build_optimizer
+from dnl_det.engine import build_lr_scheduler, build_optimizer
+from dnl_det.engine.config.solver import check_solver
+from dnl_det.layers import build_attention
 
 
 def config(clip_type="full_model", value=0.5):
@@ -121,3 +123,55 @@ def test_unknown_optimizer_is_named():
     cfg.SOLVER.OPTIMIZER = "Adam"
     with pytest.raises(ValueError, match=r"SOLVER.OPTIMIZER: 'Adam' is not one of SGD, AdamW"):
         build_optimizer(cfg, model_and_gradients()[0])
+
+
+def test_poly_schedule_with_a_floor_is_the_formula():
+    cfg = config()
+    add_dnl_config(cfg)
+    solver = cfg.SOLVER
+    solver.LR_SCHEDULER_NAME, solver.BASE_LR, solver.WARMUP_ITERS = "WarmupPolyLR", 0.01, 0
+    solver.POLY_LR_FLOOR, solver.MAX_ITER = 0.01, 40
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=solver.BASE_LR)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    for step in range(40):
+        wanted = (0.01 - 1e-4) * (1 - step / 40) ** 0.9 + 1e-4
+        assert scheduler.get_last_lr() == pytest.approx([wanted], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([1e-4])
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_query_and_key_have_a_weight_decay_of_their_own(name):
+    cfg = config()
+    add_dnl_config(cfg)
+    cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 5e-4, 5e-4
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.WEIGHT_DECAY_QUERY_KEY = name, 0.0
+    model = nn.ModuleDict({"attention": build_attention("dnl", 8), "theta": nn.Linear(2, 2)})
+    optimizer = build_optimizer(cfg, model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decays = {
+        names[parameter]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert set(decays) == set(names.values())
+    for key, decay in decays.items():
+        assert decay == (0.0 if "conv_query" in key or "conv_key" in key else 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("LR_SCHEDULER_NAME", "PolyLR", "'PolyLR' is not one of .*WarmupPolyLR"),
+        ("POLY_LR_FLOOR", 1.5, "1.5 must be a number from 0 to 1"),
+        ("POLY_LR_POWER", -1.0, "-1.0 must be a number from 0 on"),
+        ("WEIGHT_DECAY_QUERY_KEY", -1.0, "-1.0 must be a number from 0 on"),
+    ],
+)
+def test_keys_of_schedule_and_decay_are_checked(key, value, message):
+    cfg = config()
+    add_dnl_config(cfg)
+    cfg.SOLVER[key] = value
+    with pytest.raises(ValueError, match=f"SOLVER.{key}: {message}"):
+        check_solver(cfg)
