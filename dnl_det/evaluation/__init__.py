@@ -1,7 +1,14 @@
 """Evaluators for the data sets that detectron2 and this project register."""
 
 from .build import build_evaluator
+from .cityscapes import check_cityscapes
 from .coco import CheckedCOCOEvaluator, FasterCOCOEvaluator
 from .semantic import LabelError
 
-__all__ = ["CheckedCOCOEvaluator", "FasterCOCOEvaluator", "LabelError", "build_evaluator"]
+__all__ = [
+    "CheckedCOCOEvaluator",
+    "FasterCOCOEvaluator",
+    "LabelError",
+    "build_evaluator",
+    "check_cityscapes",
+]

@@ -7,13 +7,13 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
-    CityscapesSemSegEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
     LVISEvaluator,
     PascalVOCDetectionEvaluator,
 )
 
+from .cityscapes import CityscapesEvaluator
 from .coco import CheckedCOCOEvaluator, FasterCOCOEvaluator
 from .panoptic import PanopticEvaluator
 from .semantic import CheckedSemSegEvaluator
@@ -21,7 +21,6 @@ from .semantic import CheckedSemSegEvaluator
 # By "evaluator_type" of the metadata.
 _OTHERS = {
     "cityscapes_instance": CityscapesInstanceEvaluator,
-    "cityscapes_sem_seg": CityscapesSemSegEvaluator,
     "pascal_voc": PascalVOCDetectionEvaluator,
     "lvis": LVISEvaluator,
 }
@@ -49,6 +48,8 @@ def build_evaluator(
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind in _OTHERS:
         return _OTHERS[kind](dataset_name)
+    if kind == "cityscapes_sem_seg":
+        return CityscapesEvaluator(dataset_name, folder)
 
     evaluators: list[DatasetEvaluator] = []
     if kind in ("sem_seg", "coco_panoptic_seg"):
@@ -60,7 +61,7 @@ def build_evaluator(
     if not evaluators:
         raise ValueError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}: must be one of coco, sem_seg, "
-            f"coco_panoptic_seg, {', '.join(_OTHERS)}"
+            f"cityscapes_sem_seg, coco_panoptic_seg, {', '.join(_OTHERS)}"
         )
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 

@@ -18,6 +18,7 @@ from ...config import add_dnl_config
 from ...data.checks import prepare_data
 from ...data.images import check_image_keys
 from ...data.own_data import use_own_data
+from ...evaluation import check_cityscapes
 from ...modeling import BLOCK_KEYS, check_dnl_config, check_test_augmentation
 from .config_files import merge_file, merge_overrides
 from .kept_inputs import config_file_kept, protect_inputs
@@ -156,6 +157,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     check_schedule(cfg, args.config_file, given)
     own_data = use_own_data(cfg, will_be_checked=True)
     protect_inputs(cfg, args)
+    for name in cfg.DATASETS.TEST:
+        check_cityscapes(name)
     sizes = prepare_data(cfg, not args.eval_only, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if own_data or any(key not in _HARMLESS for key in given):
         _drop_expectations(cfg, "this is not the config's own run")
