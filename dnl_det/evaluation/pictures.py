@@ -1,4 +1,4 @@
-"""Pictures of detections and of what was annotated."""
+"""Pictures of detections, of predicted labels, and of what was annotated."""
 
 import logging
 import warnings
@@ -24,6 +24,7 @@ _FONT_SIZE = 18
 _LONGEST_NAME = 24  # characters: most of the width of the smallest picture
 # Light enough for the object to be seen through its mask.
 _MASK_ALPHA = 0.3
+_LABEL_ALPHA = 0.5
 
 
 def draw_detections(
@@ -63,6 +64,26 @@ def draw_annotations(
     return _draw(image, np.array(boxes).reshape(-1, 4), masks, labels, classes)
 
 
+def draw_labels(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
+    """The class of each pixel as a colour over an image, with the names of the classes.
+
+    Args:
+        image: BGR uint8 ``(H, W, 3)``.
+        labels: ``(H, W)``, from 0 on; where one is no class, the image stays.
+        metadata: for ``stuff_classes``, and ``stuff_colors`` where there are any.
+
+    Returns:
+        RGB uint8, enlarged where the shorter side has fewer than 480 pixels.
+    """
+    names = [shortened(name, _LONGEST_NAME) for name in metadata.stuff_classes]
+    palette = colormap(rgb=True, maximum=255).tolist()
+    colors = metadata.get("stuff_colors") or [palette[k % len(palette)] for k in range(len(names))]
+    shown = Metadata(name="labels", stuff_classes=names, stuff_colors=colors)
+    with plain_text([names[k] for k in np.unique(labels) if k < len(names)]):
+        drawn = _canvas(image, shown).draw_sem_seg(labels, alpha=_LABEL_ALPHA)
+        return drawn.get_image()
+
+
 def _names(classes: Sequence[int], metadata: Metadata) -> list[str]:
     return [shortened(metadata.thing_classes[index], _LONGEST_NAME) for index in classes]
 
@@ -70,10 +91,7 @@ def _names(classes: Sequence[int], metadata: Metadata) -> list[str]:
 def _draw(
     image: np.ndarray, boxes: np.ndarray, masks: Any, labels: list[str], classes: Sequence[int]
 ) -> np.ndarray:
-    scale = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
-    canvas = Visualizer(convert_image_to_rgb(image, "BGR"), scale=scale)
-    # Its own choice shrinks as the picture is enlarged.
-    canvas._default_font_size = max(canvas._default_font_size, _FONT_SIZE / scale)
+    canvas = _canvas(image)
     palette = colormap(rgb=True, maximum=1)
     with plain_text(labels):
         canvas.overlay_instances(
@@ -84,6 +102,14 @@ def _draw(
             alpha=_MASK_ALPHA,
         )
         return canvas.output.get_image()
+
+
+def _canvas(image: np.ndarray, metadata: Metadata | None = None) -> Visualizer:
+    scale = max(1.0, _SHORT_SIDE / min(image.shape[:2]))
+    canvas = Visualizer(convert_image_to_rgb(image, "BGR"), metadata, scale=scale)
+    # Its own choice shrinks as the picture is enlarged.
+    canvas._default_font_size = max(canvas._default_font_size, _FONT_SIZE / scale)
+    return canvas
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import logger
 
-from dnl_det.evaluation.pictures import draw_annotations, draw_detections
+from dnl_det.evaluation.pictures import draw_annotations, draw_detections, draw_labels
 
 BLANK = np.full((96, 160, 3), 200, dtype=np.uint8)
 
@@ -80,3 +80,35 @@ def test_characters_without_a_glyph_are_one_warning(recwarn, caplog, monkeypatch
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
     (message,) = caplog.messages
     assert "lacks characters of class names" in message
+
+
+COLORS = [(0, 0, 0), (250, 0, 0), (0, 0, 250)]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_labels_are_drawn_where_they_are_in_their_colours(given):
+    colors = {"stuff_colors": COLORS} if given else {}
+    metadata = Metadata(name="named", stuff_classes=["$_{", "long " * 40, "never"], **colors)
+    labels = np.full((96, 160), 255)
+    labels[:48, :80], labels[48:, 80:] = 0, 1
+    picture = draw_labels(BLANK, labels, metadata)
+    assert picture.shape == (480, 800, 3)
+    first, second = picture[20, 20], picture[460, 780]
+    for nothing in (picture[20, 780], picture[460, 20]):
+        assert (nothing == 200).all()
+    assert np.abs(first.astype(int) - second).max() > 30
+    assert (draw_labels(BLANK, labels, metadata) == picture).all()
+    if given:
+        assert np.allclose(first, (100, 100, 100), atol=2)
+        assert np.allclose(second, (225, 100, 100), atol=2)
+
+
+def test_the_name_of_a_label_is_on_it():
+    labels = np.zeros((96, 160), dtype=int)
+    pictures = [
+        draw_labels(BLANK, labels, Metadata(name="named", stuff_classes=[name]))
+        for name in ("mmmm", "mmmmmmmmmmmm")
+    ]
+    changed = (pictures[0] != pictures[1]).any(axis=2)
+    assert changed[200:280, 300:500].any()
+    assert not changed[:100].any()
