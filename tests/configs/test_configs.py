@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from dnl_det.layers import (
     DisentangledNonLocal2d,
@@ -30,6 +32,7 @@ C4 = ("res4.4",)
 C4_C5 = ("res4.4", "res5.0", "res5.1", "res5.2")
 C4_C5_R101 = ("res4.21", "res5.0", "res5.1", "res5.2")
 SHAPES = ("res3.3", "res4.5")
+HEAD = ("sem_seg_head",)
 
 # config: (class of its blocks, their mode if any, where they are)
 BLOCKS: dict[str, tuple[type | None, str | None, tuple[str, ...]]] = {
@@ -80,6 +83,9 @@ BLOCKS: dict[str, tuple[type | None, str | None, tuple[str, ...]]] = {
     "Shapes/unary": (DisentangledNonLocal2d, "unary", SHAPES),
     "Shapes/add_shared": (DisentangledNonLocal2d, "add_shared", SHAPES),
     "Shapes/disentangled": (DisentangledNonLocal2d, "disentangled", SHAPES),
+    "Shapes/sem_seg_none": (None, None, ()),
+    "Shapes/sem_seg_joint": (DisentangledNonLocal2d, "joint", HEAD),
+    "Shapes/sem_seg_disentangled": (DisentangledNonLocal2d, "disentangled", HEAD),
 }
 # The authors' models, less the background's rows of fc_reg and conv_logits, which detectron2
 # does not have: 4 * (1024 + 1) + (256 + 1) = 4357.
@@ -130,8 +136,11 @@ def test_says_nothing_that_its_base_says(name, flatten):
 def test_model_has_attention_exactly_where_it_should(name, build, load):
     kind, mode, places = BLOCKS[name]
     model = build(name)
-    resnet = model.backbone.bottom_up
-    found = {key: module for key, module in resnet.named_modules() if key.endswith(".attention")}
+    found = {
+        key.removeprefix("backbone.bottom_up."): module
+        for key, module in model.named_modules()
+        if key.endswith(".attention")
+    }
     assert sorted(found) == sorted(f"{place}.attention" for place in places)
     assert {type(block) for block in found.values()} == ({kind} if kind else set())
     assert {getattr(block, "mode", None) for block in found.values()} == ({mode} if kind else set())
@@ -157,7 +166,32 @@ def test_parameter_counts_are_those_of_the_official_layouts(layout, expected, sh
     assert total - 4357 == expected
 
 
-@pytest.mark.parametrize("name", [name for name in CHILDREN if name.startswith("Shapes/")])
+@pytest.mark.parametrize("name", [name for name in CHILDREN if name.startswith("Shapes/sem_seg")])
+def test_shapes_segmentation_model_trains_and_segments(name, build, load):
+    cfg = load(name)
+    data = ("shapes_sem_seg_train",), ("shapes_sem_seg_val",)
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == data
+    assert (cfg.MODEL.WEIGHTS, cfg.MODEL.BACKBONE.FREEZE_AT) == ("", 0)
+    classes = MetadataCatalog.get("shapes_sem_seg_val").stuff_classes
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == len(classes) == 11
+
+    torch.manual_seed(0)
+    model = build(name)
+    image = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
+    sample = {"image": image, "sem_seg": torch.randint(0, 11, (128, 128))}
+    losses = model([sample, sample])
+    assert set(losses) == {"loss_sem_seg", "loss_sem_seg_aux"}
+    sum(losses.values()).backward()
+    _check_gradients(model)
+    model.eval()
+    with torch.no_grad():
+        assert model([sample])[0]["sem_seg"].shape == (11, 128, 128)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in CHILDREN if n.startswith("Shapes/") and not n.startswith("Shapes/sem_seg")],
+)
 def test_shapes_model_trains_and_detects(name, build, load):
     cfg = load(name)
     assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("shapes_train",), ("shapes_val",))
@@ -170,12 +204,7 @@ def test_shapes_model_trains_and_detects(name, build, load):
         losses = model(images)
     sum(losses.values()).backward()
     assert set(losses) >= {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
-    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
-    # DistributedDataParallel waits forever for a parameter that takes no part in the loss.
-    assert [key for key, gradient in gradients.items() if gradient is None] == []
-    assert [key for key, gradient in gradients.items() if not gradient.isfinite().all()] == []
-    assert all(gradient.any() for key, gradient in gradients.items() if ".stem." in key)
-
+    _check_gradients(model)
     model.eval()
     with torch.no_grad():
         instances = model(images[:1])[0]["instances"]
@@ -187,6 +216,14 @@ def test_shapes_has_as_many_classes_as_its_data(load):
     from dnl_det.data import THING_CLASSES
 
     assert load("Shapes/Base-Shapes").MODEL.ROI_HEADS.NUM_CLASSES == len(THING_CLASSES) == 10
+
+
+def _check_gradients(model: nn.Module) -> None:
+    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
+    # DistributedDataParallel waits forever for a parameter that takes no part in the loss.
+    assert [key for key, gradient in gradients.items() if gradient is None] == []
+    assert [key for key, gradient in gradients.items() if not gradient.isfinite().all()] == []
+    assert all(gradient.any() for key, gradient in gradients.items() if ".stem." in key)
 
 
 def _shapes_input() -> dict:
