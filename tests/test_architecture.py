@@ -14,7 +14,7 @@ KNOWS = {
     "checkpoint": ABOVE_LAYERS | {"files"},
     "mmdet1": set(),
     "data": ABOVE_LAYERS | {"mmdet1", "files", "text"},
-    "evaluation": ABOVE_LAYERS | {"files", "text"},
+    "evaluation": ABOVE_LAYERS | {"data", "files", "text"},
     "analysis": ABOVE_LAYERS,
     "engine": {
         "config",

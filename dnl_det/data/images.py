@@ -18,6 +18,7 @@ from detectron2.structures import BitMasks, Keypoints, PolygonMasks
 
 from ..mmdet1 import InclusiveResize, MMDet1RCNN, PixelMasks
 from .augmentations import check_augmentations
+from .labels import check_label_size, read_labels
 from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
 IMAGE_LIBRARIES = ("pillow", "opencv")
@@ -55,6 +56,7 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     if is_train:
         check_augmentations(cfg)
     mapper = OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else FileMapper(cfg, is_train)
+    mapper.ignored_label = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     if cfg.MODEL.META_ARCHITECTURE == MMDet1RCNN.__name__:
         augs = mapper.augmentations.augs
         inclusive = [InclusiveResize(a) if isinstance(a, T.ResizeShortestEdge) else a for a in augs]
@@ -154,6 +156,7 @@ class FileMapper(DatasetMapper):
     """
 
     resize = ResizeShortestEdge
+    ignored_label = 255  # of semantic segmentation
     pixel_masks = False  # rasterised before the image is resized, as mmdetection 1.x does
 
     @classmethod
@@ -167,6 +170,7 @@ class FileMapper(DatasetMapper):
 
         Raises:
             UnreadableImageError: the image cannot be read, or has another size than annotated.
+            LabelError: so are its semantic labels.
         """
         sample = copy.deepcopy(dataset_dict)
         image = self._read(sample["file_name"])
@@ -176,7 +180,11 @@ class FileMapper(DatasetMapper):
             raise UnreadableImageError(str(error)) from error
         stuff = None
         if "sem_seg_file_name" in sample:
-            stuff = self._read_labels(sample.pop("sem_seg_file_name"))
+            file = sample.pop("sem_seg_file_name")
+            stuff = read_labels(file, sample.pop("label_offset", 0), self.ignored_label)
+            check_label_size(stuff, file, image.shape[:2], sample["file_name"])
+            # OpenCV resizes no 64 bits.
+            stuff = stuff.astype(np.int32 if stuff.max() > 255 else np.uint8)
 
         augmented = T.AugInput(image, sem_seg=stuff)
         transforms = self.augmentations(augmented)
@@ -229,9 +237,6 @@ class FileMapper(DatasetMapper):
 
     def _read(self, file: str) -> np.ndarray:
         return read_with_pillow(file, self.image_format)
-
-    def _read_labels(self, file: str) -> np.ndarray:
-        return read_with_pillow(file, "L").squeeze(2)
 
 
 class OpenCVMapper(FileMapper):

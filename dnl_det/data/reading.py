@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ class UnreadableImageError(ValueError):
 
 
 @contextmanager
-def open_image(file: str) -> Iterator[Image.Image]:
+def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
     """A file opened by Pillow, its header read and its pixels not.
 
     Raises:

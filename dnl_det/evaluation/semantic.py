@@ -13,12 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
-from PIL import Image
 from tabulate import tabulate
 
+from ..data.labels import LabelError, check_label_size, read_labels
 from ..files import write_whole
 from ..text import table_cell
 from .confusion import draw_confusion
@@ -27,10 +27,6 @@ from .confusion import draw_confusion
 _BOUNDARY = 0.02
 
 logger = logging.getLogger(__name__)
-
-
-class LabelError(ValueError):
-    """Semantic labels that cannot be evaluated. The message says which and what to do."""
 
 
 class CheckedSemSegEvaluator(SemSegEvaluator):
@@ -99,11 +95,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     def _labels_of(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         file = self.input_file_to_gt_file[name]
         labels: np.ndarray = self.sem_seg_loading_fn(file, dtype=int)
-        if labels.shape != shape[1:]:
-            raise LabelError(
-                f"{file} has {labels.shape[1]} x {labels.shape[0]} pixels, and what is predicted "
-                f"for {name} {shape[2]} x {shape[1]}: labels must have the size of their image"
-            )
+        check_label_size(labels, file, shape[1:], name)
         if shape[0] > self._num_classes:
             raise LabelError(
                 f"the model predicts {shape[0]} classes, and {self._dataset_name!r} has "
@@ -185,18 +177,13 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         }
 
     def _read_labels(self, file_name: str, dtype: Any) -> np.ndarray:
-        # detectron2's asks for no copy, which numpy 2 refuses where the type changes.
-        with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-            labels = np.array(image, dtype=dtype)  # (H, W)
-        if labels.ndim != 2:
-            raise LabelError(
-                f"{file_name} is an image of {labels.shape[2]} channels: semantic labels must have "
-                "one, the number of each pixel's class; write it again"
-            )
+        offset = MetadataCatalog.get(self._dataset_name).get("label_offset", 0)
+        labels = read_labels(file_name, offset, self._ignore_label).astype(dtype)
         wrong = labels[(labels >= self._num_classes) & (labels != self._ignore_label)]
         if len(wrong):
             raise LabelError(
-                f"{file_name} has the label {wrong[0]}: must be from 0 to {self._num_classes - 1}, "
+                f"{file_name} has the label {wrong[0] + offset}: must be from {offset} to "
+                f"{self._num_classes - 1 + offset}, "
                 f"one of the {self._num_classes} stuff_classes of {self._dataset_name!r}, or "
                 f"{self._ignore_label} for a pixel that does not count; correct the file, or add "
                 "the class to the metadata"

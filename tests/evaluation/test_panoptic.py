@@ -207,9 +207,7 @@ def test_labels_in_colour_are_named(cfg, data, tmp_path):
     evaluator = build_evaluator(cfg, "boxes_stuffonly")
     evaluator.reset()
     evaluator.input_file_to_gt_file = {"a.jpg": str(file)}
-    with pytest.raises(
-        LabelError, match=r"colours.png is an image of 3 channels: .* must have one"
-    ):
+    with pytest.raises(LabelError, match=r"colours.png is an image of mode RGB: .* must have one"):
         evaluator.process([{"file_name": "a.jpg"}], [{"sem_seg": torch.zeros(3, 64, 96)}])
 
 

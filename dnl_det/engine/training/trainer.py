@@ -289,13 +289,13 @@ class Trainer(DefaultTrainer):
         """detectron2's; an image or labels that cannot be used end the program, and are named."""
         try:
             results: dict[str, Any] = super().test(cfg, model, evaluators)
+        except LabelError as error:
+            sys.exit(f"error: {error}")
         except UnreadableImageError as error:
             sys.exit(
                 f"error: evaluation stopped at an image that changed since the start: {error}. "
                 "Correct it, or remove its entry; python -m dnl_det check-data finds others."
             )
-        except LabelError as error:
-            sys.exit(f"error: {error}")
         return results
 
     @classmethod
