@@ -12,7 +12,7 @@ a minute on a CPU.
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -125,9 +125,9 @@ class Step:
         scheduler = build_lr_scheduler(self.cfg, optimizer)
         self.model.train()
         for step in range(steps):
-            found = self.ours if step == 0 else {}
+            found, recorded = (self.ours, self.theirs) if step == 0 else ({}, {})
             in_type = _all_in_float64() if self.dtype == torch.float64 else nullcontext()
-            with EventStorage(step), in_type, _recorded_samplers(self.model, found):
+            with EventStorage(step), in_type, _recorded_samplers(self.model, found, recorded):
                 losses = self.model(self.batch)
             optimizer.zero_grad()
             sum(losses.values()).backward()
@@ -188,11 +188,18 @@ def _all_in_float64() -> Iterator[None]:
 
 
 @contextmanager
-def _recorded_samplers(model: Any, found: dict[str, Any]) -> Iterator[None]:
-    """Sample by the rule of the recordings, and note what was matched, sampled and aimed at."""
+def _recorded_samplers(
+    model: Any, found: dict[str, Any], recorded: Mapping[str, np.ndarray]
+) -> Iterator[None]:
+    """Sample by the rule of the recordings, and note what was matched, sampled and aimed at.
+
+    Proposals have the numbers of the recorded ones, which are sorted by score: in float32, two of
+    nearly the same score change places from one kind of processor to another.
+    """
     rpn, heads = model.proposal_generator, model.roi_heads
     images: dict[str, int] = {"rpn": 0, "roi": 0}
     objects: list[int] = []
+    numbers: list[Tensor] = []
     targets: list[Tensor] = []
 
     def sample(
@@ -213,10 +220,12 @@ def _recorded_samplers(model: Any, found: dict[str, Any]) -> Iterator[None]:
 
     def sample_proposals(labels: Tensor, num: int, fraction: float, background: int) -> tuple:
         key, added, total = f"roi{images['roi']}", objects[-1], len(labels)
+        number = torch.cat([numbers[images["roi"]] + added, torch.arange(added)])
+        assert len(number) == total
         images["roi"] += 1
 
         def theirs(i: Tensor) -> Tensor:  # their objects come first, ours last
-            return (i + added) % total
+            return number[i]
 
         chosen = sample(labels, num, fraction, background, theirs)
         found[f"{key}/pos"], found[f"{key}/neg"] = map(theirs, chosen)
@@ -236,6 +245,12 @@ def _recorded_samplers(model: Any, found: dict[str, Any]) -> Iterator[None]:
             scores = image.objectness_logits.sigmoid()[:, None]
             last = image.proposal_boxes.tensor.new_tensor([0, 0, 1, 1])
             found[f"proposals{i}"] = torch.cat([image.proposal_boxes.tensor - last, scores], dim=1)
+            number = torch.arange(len(scores))
+            if recorded:
+                boxes = found[f"proposals{i}"][:, None, :4]
+                theirs = torch.from_numpy(recorded[f"proposals{i}"])[:, :4]
+                number = (boxes - theirs).abs().amax(dim=2).argmin(dim=1)
+            numbers.append(number)
         sampled = type(heads).label_and_sample_proposals(heads, proposals, gt_instances)
         classes = torch.cat([image.gt_classes for image in sampled])
         found["box_labels"] = torch.where(classes == heads.num_classes, 0, classes + 1)

@@ -1,6 +1,7 @@
 """Images for the models; the generated Shapes data set and its registration in detectron2."""
 
 from . import class_table  # noqa: F401  changes what detectron2 prints
+from .builtin import register_builtin
 from .checks import DataError
 from .images import OpenCVMapper, build_mapper
 from .reading import UnreadableImageError
@@ -28,8 +29,10 @@ __all__ = [
     "build_mapper",
     "count_categories",
     "make_scene",
+    "register_builtin",
     "register_shapes",
     "write_shapes",
 ]
 
 register_shapes()
+register_builtin()

@@ -17,7 +17,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Keypoints, PolygonMasks
 
 from ..mmdet1 import InclusiveResize, MMDet1RCNN, PixelMasks
-from .augmentations import check_augmentations
+from .augmentations import RandomScale, check_augmentations, is_semantic, order_for_labels
 from .labels import check_label_size, read_labels
 from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
@@ -162,7 +162,20 @@ class FileMapper(DatasetMapper):
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         arguments = super().from_config(cfg, is_train)
-        arguments["augmentations"] = [cls.resize.like(a) for a in arguments["augmentations"]]
+        augmentations = [cls.resize.like(a) for a in arguments["augmentations"]]
+        if is_train and is_semantic(cfg):
+            augmentations = order_for_labels(cfg, augmentations)
+        if is_train and (scales := cfg.INPUT.SCALE_RANGE):
+            augmentations = [
+                RandomScale(a, scales) if isinstance(a, T.ResizeShortestEdge) else a
+                for a in augmentations
+            ]
+        if is_train and cfg.INPUT.COLOR_AUG_SSD:
+            # Here: it registers the models of that project, which takes two seconds.
+            from detectron2.projects.point_rend import ColorAugSSDTransform
+
+            augmentations.append(ColorAugSSDTransform(cfg.INPUT.FORMAT))
+        arguments["augmentations"] = augmentations
         return arguments
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:

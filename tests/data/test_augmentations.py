@@ -1,7 +1,10 @@
 """Every augmentation of detectron2's keys, against what is painted in the image itself."""
 
+import random
+
 import numpy as np
 import pytest
+import torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
@@ -183,6 +186,11 @@ def test_lengths_of_a_range_are_drawn(mapper, painted):
         ({"SIZE": [300, 300]}, r"INPUT.CROP.SIZE: \[300, 300\] must be two shares"),
         ({"SIZE": [0, 0.5]}, "two shares of height and width, above 0 and up to 1"),
         ({"SIZE": [0.5]}, "two shares"),
+        ({"SCALE_RANGE": [0.5]}, r"INPUT.SCALE_RANGE: \[0.5\] must be two factors above 0"),
+        ({"SCALE_RANGE": [2.0, 0.5]}, "two factors above 0, the smaller first"),
+        ({"SCALE_RANGE": [0, 1]}, "two factors above 0"),
+        ({"SINGLE_CATEGORY_MAX_AREA": 0.0}, "CROP.SINGLE_CATEGORY_MAX_AREA: 0.0 must be a share"),
+        ({"COLOR_AUG_SSD": True, "FORMAT": "L"}, "INPUT.FORMAT: 'L' must be BGR or RGB with"),
     ],
 )
 def test_values_that_are_not_allowed_are_named(changes, message):
@@ -205,4 +213,100 @@ def test_cropping_without_shapely_says_what_to_install(monkeypatch):
     add_dnl_config(cfg)
     cfg.INPUT.CROP.ENABLED = True
     with pytest.raises(ValueError, match="INPUT.CROP.ENABLED: .* pip install shapely"):
+        build_mapper(cfg, is_train=True)
+
+
+def labelled(tmp_path):
+    """A record whose labels are painted in its image, 10 grey levels a class."""
+    labels = np.zeros((60, 100), np.uint8)
+    labels[:, 30:] = 1
+    labels[20:50, 60:90] = 2
+    labels[:3] = 255
+    pixels = np.repeat(np.where(labels == 255, 250, labels * 10)[:, :, None], 3, axis=2)
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    files = {"file_name": tmp_path / "image.png", "sem_seg_file_name": tmp_path / "labels.png"}
+    return {key: str(file) for key, file in files.items()}
+
+
+@pytest.fixture
+def semantic_cfg():
+    """Of a training of semantic segmentation, images at their own size."""
+    cfg = get_cfg()
+    add_dnl_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "DNLSemanticSegmentor"
+    cfg.INPUT.IMAGE_LIBRARY, cfg.INPUT.FORMAT = "opencv", "RGB"
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (60,), 100
+    return cfg
+
+
+def test_a_crop_is_cut_from_the_resized_image(semantic_cfg, tmp_path):
+    record = labelled(tmp_path)
+    semantic_cfg.INPUT.SCALE_RANGE = [0.5, 2.0]
+    semantic_cfg.INPUT.CROP.ENABLED, semantic_cfg.INPUT.CROP.TYPE = True, "absolute"
+    semantic_cfg.INPUT.CROP.SIZE = [50, 40]
+    make = build_mapper(semantic_cfg, is_train=True)
+    np.random.seed(0)
+    sizes = {tuple(make(record)["sem_seg"].shape) for _ in range(60)}
+    # Half the size is 30 high: a crop is as large as the image allows, and else as the key says.
+    assert (50, 40) in sizes
+    assert all(30 <= height <= 50 and width == 40 for height, width in sizes)
+    assert len(sizes) > 3
+
+
+def test_scales_are_drawn_evenly_between_both_ends(semantic_cfg, tmp_path):
+    record = labelled(tmp_path)
+    semantic_cfg.INPUT.SCALE_RANGE = [0.5, 2.0]
+    make = build_mapper(semantic_cfg, is_train=True)
+    np.random.seed(0)
+    heights = []
+    for _ in range(300):
+        sample = make(record)
+        height, width = sample["sem_seg"].shape
+        assert sample["image"].shape[1:] == (height, width)
+        # 100 x 60 times a factor, each side rounded: mmsegmentation's RandomResize.
+        assert abs(height * 100 - width * 60) <= 100
+        heights.append(height)
+    assert min(heights) in (30, 31)
+    assert max(heights) in (118, 119, 120)
+    assert np.mean(heights) == pytest.approx(75, abs=4.5)  # three standard errors
+    assert len(set(heights)) > 60
+
+
+def test_no_class_fills_more_of_a_crop_than_allowed(semantic_cfg, tmp_path):
+    record = labelled(tmp_path)
+    semantic_cfg.INPUT.CROP.ENABLED, semantic_cfg.INPUT.CROP.TYPE = True, "absolute"
+    semantic_cfg.INPUT.CROP.SIZE = [30, 30]
+    largest = {}
+    for share in (1.0, 0.75):
+        semantic_cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = share
+        make = build_mapper(semantic_cfg, is_train=True)
+        np.random.seed(0)
+        crops = [make(record)["sem_seg"] for _ in range(100)]
+        assert {tuple(crop.shape) for crop in crops} == {(30, 30)}
+        counts = [np.unique(crop[crop != 255], return_counts=True)[1] for crop in crops]
+        largest[share] = np.array([count.max() / count.sum() for count in counts])
+    assert (largest[1.0] > 0.75).mean() > 0.3
+    # After ten tries the last crop is taken, whatever it is.
+    assert (largest[0.75] >= 0.75).mean() < 0.02
+
+
+def test_colours_change_and_labels_do_not(semantic_cfg, tmp_path):
+    record = labelled(tmp_path)
+    semantic_cfg.INPUT.RANDOM_FLIP = "none"
+    plain = build_mapper(semantic_cfg, is_train=True)(record)
+    semantic_cfg.INPUT.COLOR_AUG_SSD = True
+    make = build_mapper(semantic_cfg, is_train=True)
+    random.seed(0)
+    samples = [make(record) for _ in range(20)]
+    changed = [not torch.equal(sample["image"], plain["image"]) for sample in samples]
+    assert sum(changed) > 10
+    assert all(torch.equal(sample["sem_seg"], plain["sem_seg"]) for sample in samples)
+
+
+def test_a_detector_is_not_scaled_with_the_boxes_of_mmdetection():
+    cfg = get_cfg()
+    add_dnl_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE, cfg.INPUT.SCALE_RANGE = "MMDet1RCNN", [0.5, 2.0]
+    with pytest.raises(ValueError, match=r"SCALE_RANGE: \[0.5, 2.0\] must be \[\] with the boxes"):
         build_mapper(cfg, is_train=True)

@@ -24,6 +24,11 @@ from .json_file import MAX_JSON_MB, read_json
 
 # Decoding takes 5 ms an image: so many are no wait worth speaking of beside a training.
 _DECODED_AT_START = 500
+# Keys of a data set's metadata. detectron2's Cityscapes has image_dir and gt_dir.
+_PATHS = (
+    *("json_file", "image_root", "panoptic_json", "panoptic_root", "sem_seg_root"),
+    *("image_dir", "gt_dir", "list_file"),
+)
 _COCO_KINDS = ("coco", "coco_panoptic_seg")  # evaluator types
 
 
@@ -147,7 +152,7 @@ def check_dataset(name: str, use: Use) -> Checked:
             + ". One's own data need no name: see --train-json and --train-images"
         )
     metadata, report = MetadataCatalog.get(name), Report(name, use.evaluation)
-    for key in ("json_file", "image_root", "panoptic_json", "panoptic_root", "sem_seg_root"):
+    for key in _PATHS:
         path = metadata.get(key)
         if path and not os.path.exists(path):
             report.add("json-missing", f"{printable(str(path))} is missing. {_how_to_get(name)}")
@@ -202,4 +207,6 @@ def _how_to_get(name: str) -> str:
             "COCO 2017 is at https://cocodataset.org/#download: unpack train2017, val2017 and "
             "annotations into its folder coco"
         )
+    if name.startswith(("cityscapes_fine_sem_seg", "ade20k_150", "pascal_context_59")):
+        return where + "docs/DATA.md of this project says how to get this one"
     return where + "https://detectron2.readthedocs.io/tutorials/builtin_datasets.html says how"

@@ -3,6 +3,7 @@
 Its options, its scenes, how they are drawn and written, and its registration in detectron2.
 """
 
+from ..registering import default_root
 from .options import (
     CATEGORY_IDS,
     ENDINGS_OF_CUE,
@@ -12,7 +13,7 @@ from .options import (
     THING_CLASSES,
     ShapesOptions,
 )
-from .register import default_root, register_shapes
+from .register import register_shapes
 from .scene import Scene, make_scene
 from .writing import count_categories, json_path, write_shapes
 

@@ -12,14 +12,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, load_sem_seg
 
-from ..registering import register
+from ..registering import default_root, register
 from .options import CATEGORY_IDS, SPLITS, THING_CLASSES
 from .writing import json_path, label_folder
-
-
-def default_root() -> Path:
-    """The folder that holds all data sets: $DETECTRON2_DATASETS, or ``datasets``, as detectron2."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
 def register_shapes(root: str | os.PathLike[str] | None = None) -> None:
