@@ -32,6 +32,11 @@ SEGMENTATION_CONFIGS = (
     ("configs/Cityscapes-SemanticSegmentation", ("40k", "80k")),
     ("configs/ADE20K-SemanticSegmentation", ("80k", "160k")),
 )
+# What the authors' segmentation networks see.
+_AUTHORS_IMAGES = (
+    *("INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", "[102.9801,115.9465,122.7717]"),
+    *("MODEL.PIXEL_STD", "[1.0,1.0,1.0]"),
+)
 _BASELINE = "mask_rcnn_R_50_FPN_1x"
 # The authors' placements of R50: (stage of torchvision, index of the block).
 _C4 = ((3, 4),)
@@ -217,7 +222,7 @@ def _recognise_authors_segmentation(state: Mapping[str, Any]) -> Layout:
     block = [name for name in names if f"{head}.ctb.{name}.weight" in state]
     kinds = {names: "dnl", names[:3]: "joint", names[2:]: "unary", (): "none"}
     kind = kinds.get(tuple(block), "dnl")
-    overrides = _depth_override(depth, (101,))
+    overrides = (*_depth_override(depth, (101,)), *_AUTHORS_IMAGES)
     if num_classes != 19:
         overrides += ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", str(num_classes))
     return Layout(

@@ -87,6 +87,32 @@ BLOCKS: dict[str, tuple[type | None, str | None, tuple[str, ...]]] = {
     "Shapes/sem_seg_joint": (DisentangledNonLocal2d, "joint", HEAD),
     "Shapes/sem_seg_disentangled": (DisentangledNonLocal2d, "disentangled", HEAD),
 }
+# Of semantic segmentation: the folder, and the lengths of training.
+LENGTHS = {"Cityscapes": ("40k", "80k"), "ADE20K": ("80k", "160k")}
+HEADS: dict[str, tuple[type | None, str | None, tuple[str, ...]]] = {
+    "fcn": (None, None, ()),
+    "nl": (NonLocal2d, None, HEAD),
+    "gc": (GlobalContext2d, None, HEAD),
+    "dnl": (DisentangledNonLocal2d, "disentangled", HEAD),
+}
+SEGMENTATION = {
+    f"{data}-SemanticSegmentation/{block}_R_{depth}_d8_{length}": found
+    for data, lengths in LENGTHS.items()
+    for block, found in HEADS.items()
+    for depth in (50, 101)
+    for length in (*lengths, *(["769_80k"] * (data == "Cityscapes" and block == "dnl")))
+}
+AUTHORS = "Cityscapes-SemanticSegmentation/authors_{}_R_101_d8_769_60k"
+SEGMENTATION |= {
+    AUTHORS.format("none"): (None, None, ()),
+    AUTHORS.format("unary"): (SimplifiedNonLocal2d, None, HEAD),
+    AUTHORS.format("dnl"): (DisentangledNonLocal2d, "disentangled", HEAD),
+    **{
+        AUTHORS.format(mode): (DisentangledNonLocal2d, mode, HEAD)
+        for mode in ("joint", "pairwise", "add_shared")
+    },
+}
+BLOCKS |= SEGMENTATION
 # The authors' models, less the background's rows of fc_reg and conv_logits, which detectron2
 # does not have: 4 * (1024 + 1) + (256 + 1) = 4357.
 PARAMETERS = {
@@ -135,7 +161,7 @@ def test_says_nothing_that_its_base_says(name, flatten):
 @pytest.mark.parametrize("name", sorted(BLOCKS))
 def test_model_has_attention_exactly_where_it_should(name, build, load):
     kind, mode, places = BLOCKS[name]
-    model = build(name)
+    model = build(name, device="meta" if name in SEGMENTATION else "cpu")
     found = {
         key.removeprefix("backbone.bottom_up."): module
         for key, module in model.named_modules()
