@@ -77,8 +77,9 @@ def build_test_resize(cfg: CfgNode, scale: float = 1.0) -> T.ResizeShortestEdge:
         ValueError: an unknown ``INPUT.IMAGE_LIBRARY``.
     """
     kind = OpenCVResizeShortestEdge if _uses_opencv(cfg) else ResizeShortestEdge
-    shortest = round(cfg.INPUT.MIN_SIZE_TEST * scale)
-    return kind([shortest, shortest], round(cfg.INPUT.MAX_SIZE_TEST * scale))
+    shortest, longest = cfg.INPUT.MIN_SIZE_TEST * scale, cfg.INPUT.MAX_SIZE_TEST * scale
+    # Fractions: only the sides of the image are rounded.
+    return kind([shortest], longest, "choice")
 
 
 def read_image(cfg: CfgNode, file: str, image_format: str) -> np.ndarray:
