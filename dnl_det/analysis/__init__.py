@@ -22,9 +22,10 @@ from .statistics.block_statistics import BlockStatistics, block_statistics
 from .statistics.correlation import RegionCorrelations, region_correlations
 from .statistics.diagnosis import BackboneAlone, Diagnosis
 from .statistics.intervals import Mean, mean_over_images
-from .statistics.regions import Regions, category_map, regions_at
+from .statistics.regions import IGNORED, Regions, category_map, regions_at
 
 __all__ = [
+    "IGNORED",
     "STAGES",
     "WARM_UP",
     "AttentionRecord",

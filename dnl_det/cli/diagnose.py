@@ -6,7 +6,8 @@ example:
 
 For each attention block, prints means over the images with 95 % intervals: distances between
 queries (0: all queries attend alike, the block has degenerated), entropy, correlations of the
-pairwise and the unary term with the categories and boundaries of objects, and gamma. Also writes
+pairwise and the unary term with the categories and boundaries of objects, or of the labelled
+regions of semantic segmentation, and gamma. Also writes
 them to DIR/diagnose.json and DIR/diagnose.png. docs/DIAGNOSE.md defines the numbers.
 """
 
@@ -26,13 +27,23 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from ..analysis import BackboneAlone, Diagnosis, Mean, category_map, record_attention, short_name
+from ..analysis import (
+    IGNORED,
+    BackboneAlone,
+    Diagnosis,
+    Mean,
+    category_map,
+    record_attention,
+    short_name,
+)
 from ..checkpoint import Checkpointer
 from ..data.checks import Use, check_dataset, raise_errors, use_repaired
 from ..data.images import build_mapper
+from ..data.labels import read_labels
 from ..data.own_data import use_own_data
 from ..engine import Trainer, config_inputs, exit_on_bad_input, fall_back_to_cpu, load_config
 from ..files import refuse_to_overwrite, write_whole
+from ..modeling import whole_images
 from .inputs import add_model_arguments
 
 Means = dict[str, dict[str, Mean | None]]
@@ -150,11 +161,19 @@ def _diagnose(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
     network = BackboneAlone.of(model)
-    with record_attention(network) as record:
+    with record_attention(network) as record, whole_images(model):
         for image, batch in zip(images, tqdm(loader), strict=True):  # one image a batch
             network(batch)
-            annotations = image.get("annotations", [])
-            found.add(record, [category_map(annotations, image["height"], image["width"])])
+            found.add(record, [_category_map(cfg, image)])
+
+
+def _category_map(cfg: CfgNode, image: dict[str, Any]) -> np.ndarray | None:
+    """Of an image's labels of semantic segmentation if it has them, else of its instances."""
+    if "sem_seg_file_name" not in image:
+        return category_map(image.get("annotations", []), image["height"], image["width"])
+    ignore = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    labels = read_labels(image["sem_seg_file_name"], image.get("label_offset", 0), ignore)
+    return np.where(labels == ignore, IGNORED, labels + 1)
 
 
 def _tables(means: Means) -> str:

@@ -1,4 +1,4 @@
-"""Show what the attention blocks of a detector attend to: a page for each image, or a figure.
+"""Show what the attention blocks of a model attend to: a page for each image, or a figure.
 
 example:
   python -m dnl_det explore --config-file configs/Shapes/disentangled.yaml \\
@@ -8,6 +8,7 @@ example:
 Writes photo1.html and photo2.html to the folder of --output. They open in a browser and need no
 network: hover over the picture to see where that position attends, by block and term. --format png
 writes attention_BLOCK.png instead: a row for each image and query point, a column for each term.
+Of a model for semantic segmentation, the page shows the classes it finds in place of detections.
 """
 
 import argparse
@@ -25,11 +26,13 @@ from ..analysis.page import (
     PAGE_BUDGET,
     AttentionFigure,
     block_names,
+    class_regions,
     default_points,
     explore_image,
 )
 from ..engine import exit_on_bad_input
 from ..files import refuse_to_overwrite, write_whole
+from ..modeling import whole_images
 from ..text import escaped
 from .inputs import Inputs, add_input_arguments, files_read, read_inputs
 
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--blocks", nargs="+", metavar="BLOCK", help=text)
     text = (
         "query points of the figure, in pixels of each image (default: the centres of the two "
-        "detections with the highest scores)"
+        "detections, or segmented classes, with the highest scores)"
     )
     add("--points", nargs="+", type=_point, metavar="X,Y", help=text)
     text = "lowest score that is drawn at first (default: 0.5)"
@@ -78,15 +81,18 @@ def run(args: argparse.Namespace) -> int:
     for index in tqdm(range(len(given.files))):
         with exit_on_bad_input():
             image = given.image(index)
-        with record_attention(model) as record:
-            instances = given.predictor(image).get("instances")
+        with record_attention(model) as record, whole_images(model):
+            output = given.predictor(image)
+        instances = output.get("instances")
+        if given.segments:
+            instances = class_regions(output["sem_seg"])
         image = image[:, :, ::-1]  # RGB
         if pages:
             page = explore_image(
                 record,
                 image,
                 instances,
-                given.metadata.thing_classes,
+                given.class_names,
                 blocks=blocks,
                 title=escaped(Path(given.files[index]).name),
                 model=f"{Path(args.config_file).stem}, {Path(args.weights).name}",

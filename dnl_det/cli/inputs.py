@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 
+from ..data.augmentations import is_semantic
 from ..data.checks import class_count
 from ..data.images import read_image
 from ..data.own_data import set_classes, use_own_data
@@ -22,7 +23,7 @@ class Inputs:
 
     Attributes:
         predictor: the detector with its weights.
-        metadata: for ``thing_classes``, see :func:`class_metadata`.
+        metadata: for the names of the classes, see :func:`class_metadata`.
         files: of the images, as they were given.
         sizes: of the images, height and width in pixels.
         names: one of its own for each image, the file's without its ending.
@@ -33,6 +34,17 @@ class Inputs:
     files: Sequence[str]
     sizes: Sequence[tuple[int, int]]
     names: Sequence[str]
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a model for semantic segmentation: it finds classes of pixels."""
+        return is_semantic(self.predictor.cfg)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """By the index of a class of the model."""
+        names: Sequence[str] = self.metadata.get(_names_key(self.predictor.cfg))
+        return names
 
     def image(self, index: int) -> np.ndarray:
         """An image, BGR uint8 ``(H, W, 3)``, read anew: only those in use are in memory."""
@@ -80,14 +92,17 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
-    """Class names and ids of the data that a config was trained on, as far as they are known."""
+    """Class names and ids of the data that a config was trained on, as far as they are known.
+
+    Those of a model for semantic segmentation are ``stuff_classes``.
+    """
     try:
         use_own_data(cfg)
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         metadata = MetadataCatalog.get(names[0])
-        if not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
+        if not hasattr(metadata, "thing_dataset_id_to_contiguous_id") and not is_semantic(cfg):
             set_classes(names[0], cfg.DATASETS.MAX_JSON_MB)
-        known = len(metadata.thing_classes)
+        known = len(metadata.get(_names_key(cfg)) or ())
         if class_count(cfg) in (None, known):
             return metadata
         why = f"The model has {class_count(cfg)} classes and {names[0]}, the config's data, {known}"
@@ -98,9 +113,13 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         f"{why}, so its classes are named class_1 to class_{count}."
     )
     metadata = Metadata(name="unnamed")
-    metadata.thing_classes = [f"class_{k + 1}" for k in range(count)]
+    metadata.set(**{_names_key(cfg): [f"class_{k + 1}" for k in range(count)]})
     metadata.thing_dataset_id_to_contiguous_id = {k + 1: k for k in range(count)}
     return metadata
+
+
+def _names_key(cfg: CfgNode) -> str:
+    return "stuff_classes" if is_semantic(cfg) else "thing_classes"
 
 
 def unique_stems(files: Sequence[str]) -> list[str]:

@@ -1,11 +1,13 @@
-"""Detect objects in images: pictures with boxes, masks, classes and scores, and a COCO JSON.
+"""Detect objects in images, or segment them: pictures, and what was found as files.
 
 example:
   python -m dnl_det predict --config-file configs/Shapes/disentangled.yaml \\
       --weights output/shapes/model_final.pth photo1.jpg photo2.png --output detections
 
 --output then has photo1.png, photo2.png and detections.json: a list in the format of COCO
-results (bbox is x, y, width, height in pixels; segmentation is RLE), and the file of each.
+results (bbox is x, y, width, height in pixels; segmentation is RLE), and the file of each. A model
+for semantic segmentation gives photo1_labels.png in place of the JSON: the number of each pixel's
+class, from 0 on.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.data import Metadata
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils.logger import setup_logger
@@ -20,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..engine import exit_on_bad_input
-from ..evaluation.pictures import draw_detections
+from ..evaluation.pictures import draw_detections, draw_labels
 from ..files import refuse_to_overwrite, write_whole
 from .inputs import Inputs, add_input_arguments, files_read, read_inputs
 
@@ -32,15 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         default=0.5,
-        help="lowest score drawn, 0 to 1 (default 0.5); the JSON has all the model returns",
+        help="lowest score drawn, 0 to 1 (default 0.5); the JSON has all the model returns. Of "
+        "detections alone",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read and check everything first, then detect image by image."""
+    """Read and check everything first, then detect or segment image by image."""
     setup_logger(name="dnl_det")
     with exit_on_bad_input():
         given = read_inputs(args)
+    return _run_segmentor(given, args) if given.segments else _run_detector(given, args)
+
+
+def _run_detector(given: Inputs, args: argparse.Namespace) -> int:
+    with exit_on_bad_input():
         json_file = Path(args.output, "detections.json")
         pictures = [Path(args.output, f"{name}.png") for name in given.names]
         refuse_to_overwrite([json_file, *pictures], files_read(given.predictor.cfg, args))
@@ -52,6 +61,29 @@ def run(args: argparse.Namespace) -> int:
     with exit_on_bad_input(), write_whole(json_file) as file:
         file.write(json.dumps(results).encode())
     print(f"{len(results)} detections in {len(pictures)} images: {json_file}; pictures beside it.")
+    return 0
+
+
+def _run_segmentor(given: Inputs, args: argparse.Namespace) -> int:
+    with exit_on_bad_input():
+        output = Path(args.output)
+        pictures = [output / f"{name}.png" for name in given.names]
+        label_files = [output / f"{name}_labels.png" for name in given.names]
+        if same := set(pictures) & set(label_files):
+            raise ValueError(f"IMAGE: the files of two images are both {same.pop()}: rename one")
+        refuse_to_overwrite([*pictures, *label_files], files_read(given.predictor.cfg, args))
+        output.mkdir(parents=True, exist_ok=True)
+
+    for index, (picture, label_file) in enumerate(zip(tqdm(pictures), label_files, strict=True)):
+        with exit_on_bad_input():
+            image = given.image(index)
+        labels = given.predictor(image)["sem_seg"].argmax(dim=0).cpu().numpy()  # (H, W)
+        drawn = draw_labels(image, labels, given.metadata)
+        numbers = labels.astype(np.uint8 if len(given.class_names) <= 256 else np.uint16)
+        for file, pixels in ((picture, drawn), (label_file, numbers)):
+            with exit_on_bad_input(), write_whole(file) as stream:
+                Image.fromarray(pixels).save(stream, "PNG")
+    print(f"Pictures and labels of {len(pictures)} images: {output}")
     return 0
 
 

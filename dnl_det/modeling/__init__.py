@@ -12,7 +12,7 @@ from .check import check_dnl_config
 from .check_augmentation import check_test_augmentation
 from .insertion import insert_attention
 from .norm import replace_sync_bn
-from .semantic import DNLSemanticSegmentor, DNLSemSegHead
+from .semantic import DNLSemanticSegmentor, DNLSemSegHead, whole_images
 
 __all__ = [
     "BLOCK_KEYS",
@@ -27,4 +27,5 @@ __all__ = [
     "check_test_augmentation",
     "insert_attention",
     "replace_sync_bn",
+    "whole_images",
 ]

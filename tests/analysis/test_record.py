@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
-from dnl_det.analysis import Frame, record_attention
+from dnl_det.analysis import Frame, Grid, record_attention
 from dnl_det.engine import load_config
 from dnl_det.layers import build_attention
+from dnl_det.modeling import DNLSemSegHead
+from dnl_det.modeling.semantic.loss import SemSegLoss
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/Shapes/disentangled.yaml"
 RES3, RES4 = "backbone.bottom_up.res3.0.attention", "backbone.bottom_up.res4.1.attention"
@@ -164,6 +167,18 @@ def test_a_record_does_not_outlive_its_weights(batch):
     optimizer.step()
     with pytest.raises(ValueError, match="weights of .* were changed since"):
         record[RES4].attention(0, [0])
+
+
+def test_the_block_of_a_head_has_the_heads_stride():
+    features = {"res4": ShapeSpec(channels=8, stride=16), "res5": ShapeSpec(channels=8, stride=32)}
+    head = DNLSemSegHead(
+        features, in_features=["res4", "res5"], num_classes=3, channels=8, loss=SemSegLoss()
+    ).eval()
+    inputs = {"res4": torch.rand(1, 8, 6, 9), "res5": torch.rand(1, 8, 3, 5)}
+    for model, name in ((head, ""), (torch.nn.ModuleDict({"head": head}), "head.")):
+        with record_attention(model) as record:
+            head(inputs)
+        assert record[f"{name}attention"].grid == Grid(6, 9, (16, 16))
 
 
 def test_a_block_outside_of_a_resnet_needs_its_stride():

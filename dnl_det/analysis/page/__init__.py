@@ -3,6 +3,7 @@
 The page's HTML, CSS and scripts are in ``assets/``.
 """
 
+from .detections import class_regions
 from .explorer import GENERATOR, PAGE_BUDGET, block_names, explore_image
 from .figure import AttentionFigure, default_points
 
@@ -11,6 +12,7 @@ __all__ = [
     "PAGE_BUDGET",
     "AttentionFigure",
     "block_names",
+    "class_regions",
     "default_points",
     "explore_image",
 ]

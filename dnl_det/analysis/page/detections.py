@@ -6,7 +6,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.structures import Instances
+import torch
+from detectron2.structures import BitMasks, Instances
+from torch import Tensor
 
 # Below this score a detection is not in the page, and not more than so many are.
 LOWEST_SCORE = 0.05
@@ -55,6 +57,37 @@ def describe_detections(
             }
         )
     return described
+
+
+def class_regions(logits: Tensor) -> Instances:
+    """The classes that a segmentation model finds, as detections: each one's pixels are its mask.
+
+    Args:
+        logits: ``(K, H, W)``, of the original image's size.
+
+    Returns:
+        ``pred_masks``, ``pred_boxes`` around them, ``pred_classes``; ``scores``, the mean
+        probability of the class in its mask; ``inner_points`` ``(N, 2)``, x and y of the pixel of
+        each mask that is farthest from its edge.
+    """
+    best, labels = logits.softmax(dim=0).max(dim=0)  # (H, W)
+    classes = labels.unique()
+    masks = labels == classes[:, None, None]  # (N, H, W)
+    found = Instances(tuple(labels.shape))
+    found.pred_classes = classes
+    found.pred_masks = masks
+    found.pred_boxes = BitMasks(masks).get_bounding_boxes()
+    found.scores = torch.stack([best[mask].mean() for mask in masks])
+    found.inner_points = torch.tensor([_inner_point(mask.cpu().numpy()) for mask in masks])
+    return found
+
+
+def _inner_point(mask: np.ndarray) -> tuple[float, float]:
+    # The image's edge is an edge of the mask.
+    padded = np.pad(mask.astype(np.uint8), 1)
+    distances = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    y, x = np.unravel_index(distances.argmax(), distances.shape)
+    return x - 0.5, y - 0.5  # the centre of the pixel before the padding
 
 
 def mask_rings(mask: np.ndarray, longest_side: int) -> list[list[float]]:

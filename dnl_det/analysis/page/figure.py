@@ -125,7 +125,9 @@ def _draw_panel(axis: Axes, row: _Row, weights: np.ndarray | None, signed: bool)
 
 
 def default_points(instances: Instances | None, size: tuple[int, int]) -> list[tuple[float, float]]:
-    """Centres of the two best-scored detections; of the image, where there is none.
+    """Centres of the two best-scored detections, or what they have as ``inner_points``.
+
+    Of the image, where there is none.
 
     Args:
         instances: in pixels of the image.
@@ -134,4 +136,6 @@ def default_points(instances: Instances | None, size: tuple[int, int]) -> list[t
     if instances is None or not len(instances):
         return [(size[1] / 2, size[0] / 2)]
     best = instances.scores.argsort(descending=True)[:_POINTS]
-    return [(x, y) for x, y in instances.pred_boxes.get_centers()[best].tolist()]
+    has_points = instances.has("inner_points")
+    centres = instances.inner_points if has_points else instances.pred_boxes.get_centers()
+    return [(x, y) for x, y in centres[best].tolist()]

@@ -44,7 +44,8 @@ class BlockRecord:
         name: the module's, such as ``backbone.bottom_up.res4.4.attention``.
         block: the module.
         input: ``(N, C, H, W)``, of the whole batch.
-        stride: of the features in pixels, or None where the block is not in a ResNet.
+        stride: of the features in pixels, or None where it is not known: the block is neither in
+            a ResNet of detectron2 nor in a head that has a ``stride``.
     """
 
     name: str
@@ -58,12 +59,13 @@ class BlockRecord:
         """Where the queries' positions lie in the network's input.
 
         Raises:
-            ValueError: the block is not in a ResNet, so that its stride is not known.
+            ValueError: its stride is not known.
         """
         if self.stride is None:
             raise ValueError(
-                f"{self.name} is not in a ResNet of detectron2, so where its positions lie is not "
-                "known: give record_attention(model, strides={...}) its stride in pixels"
+                f"{self.name} is not in a ResNet of detectron2 or a head with a stride, so where "
+                "its positions lie is not known: give record_attention(model, strides={...}) its "
+                "stride in pixels"
             )
         height, width = self.input.shape[2:]
         return Grid(height, width, (self.stride, self.stride))
@@ -173,7 +175,7 @@ def record_attention(
 
     Args:
         model: any module with blocks of :mod:`dnl_det.layers`, such as a detector of detectron2.
-        strides: pixels, by name, of blocks that are not in a ResNet of detectron2.
+        strides: pixels, by name, of blocks whose stride is not known, see :class:`BlockRecord`.
 
     Yields:
         The record, of the last forward pass.
@@ -236,15 +238,21 @@ def _versions(block: nn.Module) -> list[int]:
 
 
 def _strides(model: nn.Module) -> dict[str, int]:
-    """In pixels, of the modules in every ResNet of the model, by their names."""
-    strides = {}
-    for name, resnet in model.named_modules():
-        if not isinstance(resnet, ResNet):
-            continue
-        stride = resnet.stem.stride
-        for stage in resnet.stage_names:
-            for index, block in enumerate(getattr(resnet, stage)):
-                stride *= block.stride
-                prefix = f"{name}.{stage}.{index}".removeprefix(".")
-                strides.update({inner: stride for inner, _ in block.named_modules(prefix=prefix)})
+    """In pixels, of the modules in every ResNet and of the blocks in heads, by their names."""
+    strides: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, ResNet):
+            strides.update(_strides_in(module, name))
+        elif hasattr(module, "in_features") and isinstance(getattr(module, "stride", None), int):
+            strides[f"{name}.attention".removeprefix(".")] = module.stride
     return strides
+
+
+def _strides_in(resnet: ResNet, name: str) -> Iterator[tuple[str, int]]:
+    stride = resnet.stem.stride
+    for stage in resnet.stage_names:
+        for index, block in enumerate(getattr(resnet, stage)):
+            stride *= block.stride
+            prefix = f"{name}.{stage}.{index}".removeprefix(".")
+            for inner, _ in block.named_modules(prefix=prefix):
+                yield inner, stride

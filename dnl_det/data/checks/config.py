@@ -19,6 +19,8 @@ _CLASSES = {
     "MMDet1RCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+    "SemanticSegmentor": "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+    "DNLSemanticSegmentor": "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 }
 
 
@@ -58,7 +60,10 @@ def check_config(
 
 
 def class_count(cfg: CfgNode) -> int | None:
-    """How many classes of things a config's model has; None where no key is known to say it."""
+    """How many classes a config's model has; None where no key is known to say it.
+
+    Of things, but of all where it is a model for semantic segmentation.
+    """
     key = _CLASSES.get(cfg.MODEL.META_ARCHITECTURE)
     return int(attrgetter(key)(cfg)) if key else None
 

@@ -19,7 +19,8 @@ from torch import nn
 
 from ...analysis import block_statistics, record_attention, short_name
 from ...layers import BLOCKS
-from .fixed_images import FixedImage, choose_fixed_images, draw_attention, draw_found
+from ...modeling import whole_images
+from .fixed_images import FixedImage, choose_fixed_images, draw_attention, draw_classes, draw_found
 from .time_budget import TimeBudget
 
 IMAGES = 2
@@ -32,8 +33,8 @@ class AttentionMonitor(HookBase):
     - ``attention/gamma/res4.4``, every 20 iterations;
     - ``attention/QUANTITY/res4.4``, the quantities of :class:`~dnl_det.analysis.BlockStatistics`,
       means over two fixed images of the first test data set;
-    - pictures of these images' detections, and of what each block attends to in them: the pairwise
-      term of one fixed query, ringed, and the unary term;
+    - pictures of these images' detections or predicted labels, and of what each block attends to in
+      them: the pairwise term of one fixed query, ringed, and the unary term;
     - ``attention/time_share``, this hook's share of the training's time so far.
 
     ``MODEL.DNL.MONITOR_TIMES`` says how often in a training, evenly, and ``MONITOR_SHARE`` the
@@ -110,11 +111,14 @@ class AttentionMonitor(HookBase):
         self._model.eval()
         found: dict[tuple[str, str], list[float]] = defaultdict(list)
         for index, image in enumerate(images):
-            with record_attention(self._model) as record:
+            with record_attention(self._model) as record, whole_images(self._model):
                 output = self._model([image.input])[0]
             if "instances" in output:
                 picture = draw_found(image, output["instances"], self._cfg.DATASETS.TEST[0])
                 storage.put_image(f"attention/image{index}/detections", picture)
+            elif "sem_seg" in output:
+                picture = draw_classes(image, output["sem_seg"], self._cfg.DATASETS.TEST[0])
+                storage.put_image(f"attention/image{index}/labels", picture)
             for name, block in record.items():
                 frame = None if block.stride is None else record.frames[0]
                 for quantity, value in asdict(block_statistics(block, 0, frame)).items():

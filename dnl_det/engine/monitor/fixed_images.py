@@ -8,11 +8,12 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import BoxMode, Instances
+from torch import Tensor
 
 from ...analysis import BlockRecord, Frame
 from ...data.images import build_mapper, read_image
 from ...evaluation.maps import draw_maps
-from ...evaluation.pictures import draw_detections
+from ...evaluation.pictures import draw_detections, draw_labels
 
 _THRESHOLD = 0.5  # lowest score drawn
 
@@ -57,6 +58,12 @@ def draw_found(image: FixedImage, instances: Instances, dataset: str) -> np.ndar
     metadata = MetadataCatalog.get(dataset)
     picture = draw_detections(image.original, instances, metadata, _THRESHOLD)
     return picture.transpose(2, 0, 1)
+
+
+def draw_classes(image: FixedImage, logits: Tensor, dataset: str) -> np.ndarray:
+    """The class of each pixel, by logits ``(K, H, W)``: RGB uint8, channels first."""
+    labels = logits.argmax(dim=0).cpu().numpy()
+    return draw_labels(image.original, labels, MetadataCatalog.get(dataset)).transpose(2, 0, 1)
 
 
 def draw_attention(image: FixedImage, block: BlockRecord, frame: Frame) -> np.ndarray:

@@ -3,14 +3,17 @@
 K: classes, H, W: height, width of the model's input, h, w: of the original image.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.structures import ImageList
-from torch import Tensor
+from detectron2.utils.logger import log_first_n
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .check import check_sliding_window
@@ -113,6 +116,27 @@ class DNLSemanticSegmentor(SemanticSegmentor):
         if logits.shape[-2:] == torch.Size(size):
             return logits
         return F.interpolate(logits, list(size), mode="bilinear", align_corners=self.align_corners)
+
+
+@contextmanager
+def whole_images(model: nn.Module) -> Iterator[None]:
+    """Within this context a model of any kind segments images at once, without windows.
+
+    What its attention is recorded on is the whole image then, not the last window.
+    """
+    window = getattr(model, "window", ())
+    if window:
+        log_first_n(
+            logging.INFO,
+            "TEST.SLIDING_WINDOW is not used here: attention is looked at in whole images.",
+            name=__name__,
+        )
+        model.window = ()  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if window:
+            model.window = window
 
 
 def _spans(length: int, window: int, stride: int) -> Iterator[slice]:

@@ -47,6 +47,24 @@ def events(folder):
     return accumulator
 
 
+def test_a_segmentation_model_is_watched_in_whole_images(root, shapes, tmp_path):
+    keys = [
+        *("DATASETS.TRAIN", "('shapes_sem_seg_train',)", "SOLVER.IMS_PER_BATCH", "2"),
+        *("SOLVER.MAX_ITER", "2", "DATALOADER.NUM_WORKERS", "0", *ALWAYS),
+        *("TEST.SLIDING_WINDOW.SIZE", "[64, 64]", "TEST.SLIDING_WINDOW.STRIDE", "[64, 64]"),
+    ]
+    trainer = train(config(root, [], tmp_path / "run", *keys, name="sem_seg_disentangled"))
+    assert monitor_of(trainer).turns == 2
+    assert trainer.model.window == (64, 64)
+    found = events(tmp_path / "run")
+    assert {"attention/gamma/sem_seg_head", "attention/unary_entropy/sem_seg_head"} <= set(
+        found.Tags()["scalars"]
+    )
+    for picture in ("labels", "sem_seg_head"):
+        for index in range(2):
+            assert f"attention/image{index}/{picture}" in found.Tags()["images"]
+
+
 def test_tensorboard_gets_scalars_and_pictures(root, shapes, tiny, tmp_path):
     cfg = config(root, tiny, tmp_path / "run", *ALWAYS, "SOLVER.MAX_ITER", "3")
     trainer = train(cfg)
