@@ -45,7 +45,7 @@ KNOWS = {
 
 # What the rooms within a package import of that package.
 ROOMS = {
-    "data.checks": {"reading", "registering"},
+    "data.checks": {"augmentations", "label_folders", "labels", "reading", "registering"},
     "data.shapes": {"registering"},
     "modeling.semantic": {"block_keys", "norm", "rules"},
     "engine.config": set(),

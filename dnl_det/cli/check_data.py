@@ -1,7 +1,8 @@
-"""Check a data set before training: files, sizes, ids, categories, boxes and masks, all at once.
+"""Check a data set before training: files, sizes, ids, categories, masks, labels, all at once.
 
 examples:
   python -m dnl_det check-data --json train.json --images images/
+  python -m dnl_det check-data --labels labels/ --images images/ --classes road,car,sky
   python -m dnl_det check-data --config-file configs/Shapes/disentangled.yaml
   python -m dnl_det check-data --config-file CONFIG --opts DATASETS.TRAIN_JSON train.json \\
       DATASETS.TRAIN_IMAGES images/
@@ -20,8 +21,9 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
-from ..data.checks import Report, Use, check_config, checked
+from ..data.checks import Report, Use, check_config, check_dataset, checked
 from ..data.checks.json_file import MAX_JSON_MB
+from ..data.label_folders import read_classes, register_labels
 from ..data.own_data import use_own_data
 from ..engine import config_inputs, exit_on_bad_input, load_config
 from ..files import refuse_to_overwrite, write_whole
@@ -32,10 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("--json", metavar="FILE", help="annotations in COCO's format")
     parser.add_argument("--images", metavar="DIR", help="the folder that its file names are in")
+    text = "in place of --json: label PNGs of semantic segmentation, named as the images"
+    parser.add_argument("--labels", metavar="DIR", help=text)
+    text = "of --labels: the names of the classes, A,B,C or a text file"
+    parser.add_argument("--classes", metavar="NAMES", default="", help=text)
+    text = "of --labels: the label of pixels that do not count (default %(default)s)"
+    parser.add_argument("--ignore", type=int, default=255, metavar="LABEL", help=text)
     parser.add_argument(
         "--evaluation",
         action="store_true",
-        help="of --json: AP is to be computed on it, so that no image may be left out",
+        help="of --json or --labels: they are evaluated, so that no image may be left out",
     )
     parser.add_argument(
         "--config-file",
@@ -76,11 +84,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if bool(args.json) != bool(args.images):
-        given, missing = ("--json", "--images") if args.json else ("--images", "--json")
+    annotations = args.json or args.labels
+    if bool(annotations) != bool(args.images):
+        given = "--images" if args.images else "--json" if args.json else "--labels"
+        missing = "--images" if annotations else "--json"
         raise ValueError(f"{given} is given and {missing} is not: give both")
-    if bool(args.json) == bool(args.config_file):
-        raise ValueError("give either --json and --images, or --config-file")
+    if bool(args.json) + bool(args.labels) + bool(args.config_file) != 1:
+        raise ValueError(
+            "give either --json and --images, or --config-file, or --labels, --images and --classes"
+        )
+    if bool(args.labels) != bool(args.classes):
+        given, missing = ("--labels", "--classes") if args.labels else ("--classes", "--labels")
+        raise ValueError(f"{given} is given and {missing} is not: give both")
     if args.opts and not args.config_file:
         raise ValueError("--opts: config overrides need --config-file")
     if args.examples < 0:
@@ -110,11 +125,19 @@ def _reports(args: argparse.Namespace) -> list[Report]:
             progress=True,
         )
         return [checked(Path(args.json).name, args.json, args.images, use).report]
+    if args.labels:
+        _protect(args, args.images, [args.classes])
+        _protect(args, args.labels, [])
+        classes = read_classes(args.classes)
+        register_labels(args.labels, args.images, args.labels, classes, args.ignore)
+        use = Use(evaluation=args.evaluation, labels=True, thorough=not args.quick, progress=True)
+        return [check_dataset(args.labels, use).report]
     cfg = load_config(args.config_file, args.opts)
     use_own_data(cfg, will_be_checked=True)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         known = MetadataCatalog.get(name)
         _protect(args, known.get("image_root"), [known.get("json_file")])
+        _protect(args, known.get("sem_seg_root"), [])
     _protect(args, None, config_inputs(cfg, args.config_file))
     found = check_config(cfg, thorough=not args.quick, progress=True)
     return [one.report for one in found]

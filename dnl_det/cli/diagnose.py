@@ -37,6 +37,7 @@ from ..analysis import (
     short_name,
 )
 from ..checkpoint import Checkpointer
+from ..data.augmentations import is_semantic
 from ..data.checks import Use, check_dataset, raise_errors, use_repaired
 from ..data.images import build_mapper
 from ..data.labels import read_labels
@@ -141,9 +142,13 @@ def _choose_images(cfg: CfgNode, args: argparse.Namespace) -> tuple[str, list[di
         )
     name = args.dataset or cfg.DATASETS.TEST[0]
     # Every image that can be used serves: nothing is compared with other results.
-    found = check_dataset(
-        name, Use(annotated=False, masks=False, max_json_mb=cfg.DATASETS.MAX_JSON_MB)
+    use = Use(
+        annotated=False,
+        masks=False,
+        labels=is_semantic(cfg),
+        max_json_mb=cfg.DATASETS.MAX_JSON_MB,
     )
+    found = check_dataset(name, use)
     raise_errors([found.report])
     use_repaired(found, Path(args.output, "annotations"))
     known = get_detection_dataset_dicts(name, filter_empty=False)

@@ -97,7 +97,8 @@ def class_metadata(cfg: CfgNode) -> Metadata:
     Those of a model for semantic segmentation are ``stuff_classes``.
     """
     try:
-        use_own_data(cfg)
+        # The names of semantic classes are in the config.
+        use_own_data(cfg, will_be_checked=is_semantic(cfg))
         names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
         metadata = MetadataCatalog.get(names[0])
         if not hasattr(metadata, "thing_dataset_id_to_contiguous_id") and not is_semantic(cfg):

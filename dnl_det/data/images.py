@@ -18,7 +18,7 @@ from detectron2.structures import BitMasks, Keypoints, PolygonMasks
 
 from ..mmdet1 import InclusiveResize, MMDet1RCNN, PixelMasks
 from .augmentations import RandomScale, check_augmentations, is_semantic, order_for_labels
-from .labels import check_label_size, read_labels
+from .labels import check_label_size, check_label_values, read_labels
 from .reading import UnreadableImageError, read_with_opencv, read_with_pillow
 
 IMAGE_LIBRARIES = ("pillow", "opencv")
@@ -57,6 +57,8 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
         check_augmentations(cfg)
     mapper = OpenCVMapper(cfg, is_train) if _uses_opencv(cfg) else FileMapper(cfg, is_train)
     mapper.ignored_label = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    if is_semantic(cfg) or cfg.MODEL.META_ARCHITECTURE == "PanopticFPN":
+        mapper.label_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     if cfg.MODEL.META_ARCHITECTURE == MMDet1RCNN.__name__:
         augs = mapper.augmentations.augs
         inclusive = [InclusiveResize(a) if isinstance(a, T.ResizeShortestEdge) else a for a in augs]
@@ -158,6 +160,7 @@ class FileMapper(DatasetMapper):
 
     resize = ResizeShortestEdge
     ignored_label = 255  # of semantic segmentation
+    label_classes = 0  # how many; 0: not known
     pixel_masks = False  # rasterised before the image is resized, as mmdetection 1.x does
 
     @classmethod
@@ -184,7 +187,7 @@ class FileMapper(DatasetMapper):
 
         Raises:
             UnreadableImageError: the image cannot be read, or has another size than annotated.
-            LabelError: so are its semantic labels.
+            LabelError: so are its semantic labels; or, in training, one of them is no class.
         """
         sample = copy.deepcopy(dataset_dict)
         image = self._read(sample["file_name"])
@@ -195,7 +198,10 @@ class FileMapper(DatasetMapper):
         stuff = None
         if "sem_seg_file_name" in sample:
             file = sample.pop("sem_seg_file_name")
-            stuff = read_labels(file, sample.pop("label_offset", 0), self.ignored_label)
+            offset = sample.pop("label_offset", 0)
+            stuff = read_labels(file, offset, self.ignored_label)
+            if self.is_train and self.label_classes:
+                check_label_values(stuff, file, self.label_classes, offset, self.ignored_label)
             check_label_size(stuff, file, image.shape[:2], sample["file_name"])
             # OpenCV resizes no 64 bits.
             stuff = stuff.astype(np.int32 if stuff.max() > 255 else np.uint8)

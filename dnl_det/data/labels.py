@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
+from PIL import Image
 
 from ..text import printable
 from .reading import UnreadableImageError, is_16_bit_grey, open_image
@@ -36,8 +37,7 @@ def read_labels(file: str | os.PathLike[str], offset: int = 0, ignore: int = 255
     try:
         with PathManager.open(os.fspath(file), "rb") as opened, open_image(opened) as image:
             mode = image.mode
-            one_channel = mode in _MODES or is_16_bit_grey(image)
-            values = np.array(image).astype(np.int64) if one_channel else None
+            values = np.array(image).astype(np.int64) if is_label_image(image) else None
     except FileNotFoundError:
         raise
     except Exception as error:  # see open_image
@@ -50,6 +50,33 @@ def read_labels(file: str | os.PathLike[str], offset: int = 0, ignore: int = 255
     if offset:
         values = np.where((values < offset) | (values == ignore), ignore, values - offset)
     return values
+
+
+def is_label_image(image: Image.Image) -> bool:
+    """Whether an opened image has one channel of whole numbers."""
+    return image.mode in _MODES or is_16_bit_grey(image)
+
+
+def check_label_values(
+    labels: np.ndarray, file: str, num_classes: int, offset: int = 0, ignore: int = 255
+) -> None:
+    """Check that every label is a class, or ignored.
+
+    Args:
+        labels: of :func:`read_labels`, with the same ``offset`` and ``ignore``.
+        file: they are from.
+        num_classes: of the model or the data set.
+
+    Raises:
+        LabelError: names the file, a label and what is allowed.
+    """
+    wrong = labels[(labels >= num_classes) & (labels != ignore)]
+    if len(wrong):
+        raise LabelError(
+            f"{printable(str(file))} has the label {wrong[0] + offset}: must be from {offset} to "
+            f"{num_classes - 1 + offset}, one of the {num_classes} classes, or {ignore} for a "
+            "pixel that does not count; correct the file, or add the class"
+        )
 
 
 def check_label_size(

@@ -1,4 +1,4 @@
-"""One's own COCO-format data, from config keys instead of code."""
+"""One's own data, from config keys instead of code: COCO-format, or folders of label files."""
 
 import logging
 import os
@@ -10,10 +10,12 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .checks import Report, raise_errors
+from .augmentations import is_semantic
+from .checks import Report, class_count, raise_errors
 from .checks.entries import check_categories
 from .checks.json_file import MAX_JSON_MB, read_json
 from .keypoints import check_same_keypoints, use_keypoints
+from .label_folders import read_classes, register_labels
 from .registering import register
 
 OWN_TRAIN = "own_train"
@@ -22,10 +24,11 @@ Categories = list[tuple[int, str]]
 
 
 def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
-    """Register what ``DATASETS.{TRAIN,VAL}_{JSON,IMAGES}`` name and put it into the config.
+    """Register what ``DATASETS.{TRAIN,VAL}_{JSON,LABELS,IMAGES}`` name and put it into the config.
 
     ``DATASETS.TRAIN`` and ``TEST`` become the data sets ``own_train`` and ``own_val``, and the
-    numbers of classes those of the JSON. With training data alone, ``TEST`` is emptied.
+    numbers of classes those of the JSON, or of ``DATASETS.CLASSES``. With training data alone,
+    ``TEST`` is emptied.
 
     Args:
         cfg: with the keys of ``add_dnl_config``; changed in place.
@@ -36,9 +39,13 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
 
     Raises:
         ValueError: a JSON without its folder or the other way round, one that cannot be read, or
-            with other categories in training than in validation.
+            with other categories in training than in validation; labels without classes, or for a
+            model that learns objects, or a JSON for one that does not.
         FileNotFoundError: a JSON or a folder that is not there.
     """
+    if any(cfg.DATASETS[f"{split}_LABELS"] for split in _SPLITS) or cfg.DATASETS.CLASSES:
+        _use_label_folders(cfg, will_be_checked)
+        return True
     categories: dict[str, Categories] = {}
     for split, (name, key) in _SPLITS.items():
         json_file, images = cfg.DATASETS[f"{split}_JSON"], cfg.DATASETS[f"{split}_IMAGES"]
@@ -49,6 +56,13 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
                 f"(--{split.lower()}-json and --{split.lower()}-images)"
             )
         if json_file:
+            if is_semantic(cfg):
+                raise ValueError(
+                    f"DATASETS.{split}_JSON has objects, and MODEL.META_ARCHITECTURE "
+                    f"{cfg.MODEL.META_ARCHITECTURE} learns the classes of pixels: give "
+                    f"DATASETS.{split}_LABELS (--{split.lower()}-labels) in its place, and "
+                    "DATASETS.CLASSES (--classes)"
+                )
             if not will_be_checked:
                 _check_paths(name, json_file, images)
             _register(name, json_file, images)
@@ -79,6 +93,67 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
         cfg.MODEL.RETINANET.NUM_CLASSES = count
     return True
+
+
+def _use_label_folders(cfg: CfgNode, will_be_checked: bool) -> None:
+    """The same of ``DATASETS.{TRAIN,VAL}_{LABELS,IMAGES}`` and ``CLASSES``."""
+    keys, used = cfg.DATASETS, []
+    if class_count(cfg) is not None and not is_semantic(cfg):
+        raise ValueError(
+            "DATASETS.TRAIN_LABELS, VAL_LABELS and CLASSES are of semantic segmentation, and "
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} learns objects: give "
+            "DATASETS.TRAIN_JSON, or another config, such as one of "
+            "configs/Cityscapes-SemanticSegmentation"
+        )
+    if not keys.CLASSES:
+        raise ValueError(
+            "DATASETS.CLASSES is missing: name the classes (--classes), in the order of the labels "
+            "from 0 on, with commas between them, or a text file with a name on each line"
+        )
+    classes = read_classes(keys.CLASSES)
+    for split, (name, key) in _SPLITS.items():
+        images, labels, json_file = (
+            keys[f"{split}_{kind}"] for kind in ("IMAGES", "LABELS", "JSON")
+        )
+        if json_file:
+            raise ValueError(
+                f"DATASETS.{split}_JSON is set, and so are labels: a run learns objects or the "
+                "classes of pixels; leave one away"
+            )
+        if bool(images) != bool(labels):
+            given, missing = ("IMAGES", "LABELS") if images else ("LABELS", "IMAGES")
+            raise ValueError(
+                f"DATASETS.{split}_{given} is set and DATASETS.{split}_{missing} is not: give both "
+                f"(--{split.lower()}-images and --{split.lower()}-labels)"
+            )
+        if labels:
+            if not will_be_checked:
+                _check_folders(name, images, labels)
+            register_labels(name, images, labels, classes, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
+            keys[key] = (name,)
+            used.append(split)
+    logger = logging.getLogger(__name__)
+    if not used:
+        raise ValueError(
+            "DATASETS.CLASSES is set and no folder of labels: give DATASETS.TRAIN_IMAGES and "
+            "TRAIN_LABELS (--train-images, --train-labels)"
+        )
+    if "VAL" not in used:
+        keys.TEST = ()
+        logger.warning("DATASETS.VAL_LABELS is not set: this training is not evaluated.")
+    if not any("," in name for name in classes):
+        keys.CLASSES = ",".join(classes)  # for the config of the run, which then needs no file
+    head = cfg.MODEL.SEM_SEG_HEAD
+    head.NUM_CLASSES = len(classes)
+    if head.CLASS_WEIGHTS and len(head.CLASS_WEIGHTS) != len(classes):
+        head.CLASS_WEIGHTS = []
+        logger.info("MODEL.SEM_SEG_HEAD.CLASS_WEIGHTS are of other classes, and are not used.")
+
+
+def _check_folders(name: str, *folders: str) -> None:
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"data set {name}: there is no folder {folder}")
 
 
 def _read_categories(

@@ -18,7 +18,7 @@ from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..data.labels import LabelError, check_label_size, read_labels
+from ..data.labels import LabelError, check_label_size, check_label_values, read_labels
 from ..files import write_whole
 from ..text import table_cell
 from .confusion import draw_confusion
@@ -179,15 +179,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     def _read_labels(self, file_name: str, dtype: Any) -> np.ndarray:
         offset = MetadataCatalog.get(self._dataset_name).get("label_offset", 0)
         labels = read_labels(file_name, offset, self._ignore_label).astype(dtype)
-        wrong = labels[(labels >= self._num_classes) & (labels != self._ignore_label)]
-        if len(wrong):
-            raise LabelError(
-                f"{file_name} has the label {wrong[0] + offset}: must be from {offset} to "
-                f"{self._num_classes - 1 + offset}, "
-                f"one of the {self._num_classes} stuff_classes of {self._dataset_name!r}, or "
-                f"{self._ignore_label} for a pixel that does not count; correct the file, or add "
-                "the class to the metadata"
-            )
+        check_label_values(labels, file_name, self._num_classes, offset, self._ignore_label)
         return labels
 
 

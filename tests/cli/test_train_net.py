@@ -154,3 +154,34 @@ def test_bad_input_is_one_line_and_no_traceback(command, tiny, tmp_path, words, 
     output = process.finish(1)
     assert message in output.splitlines()[-1]
     assert "Traceback" not in output
+
+
+def test_label_folders_train_resume_and_evaluate(command, tmp_path, data_root):
+    shapes = data_root / "shapes"
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(["background", *(f"class {k}" for k in range(10))]))
+    run = ("train_net.py", "--config-file", "configs/Shapes/sem_seg_disentangled.yaml")
+    data = ("--train-images", shapes / "train", "--train-labels", shapes / "labels_train")
+    data += ("--val-images", shapes / "val", "--val-labels", shapes / "labels_val")
+    keys = ("OUTPUT_DIR", tmp_path / "run", "SOLVER.IMS_PER_BATCH", 4, "DATALOADER.NUM_WORKERS", 0)
+    first = command(*run, *data, "--classes", names, "--epochs", 1, *keys).finish()
+    assert "own_val" in first
+    names.unlink()
+
+    saved = ("--config-file", tmp_path / "run/config.yaml")
+    resumed = command("train_net.py", *saved, "--resume", "--epochs", 2, *keys).finish()
+    assert "Starting training from iteration 3" in resumed
+    final = torch.load(tmp_path / "run/model_final.pth", weights_only=True)
+    assert final["iteration"] == 5
+    weights = ("MODEL.WEIGHTS", tmp_path / "run/model_final.pth", "OUTPUT_DIR", tmp_path / "eval")
+    evaluated = command("train_net.py", *saved, "--eval-only", *weights).finish()
+    scores = [
+        re.findall(r"Task: sem_seg\n.*\n.*(copypaste: .*)", text) for text in (resumed, evaluated)
+    ]
+    assert scores[0] == scores[1] != []
+    assert "| class 9" in evaluated
+
+    command(
+        "train_net.py", *saved, "--num-gpus", 2, "--epochs", 1, "OUTPUT_DIR", tmp_path / "two"
+    ).finish()
+    assert (tmp_path / "two/model_final.pth").exists()

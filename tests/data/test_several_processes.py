@@ -12,6 +12,7 @@ from dnl_det.data import DataError
 from dnl_det.data.checks import config as check_config
 from dnl_det.data.own_data import use_own_data
 from dnl_det.engine import load_config
+from dnl_det.engine.training.launch import leave_group
 
 CONFIG = "configs/Shapes/disentangled.yaml"
 
@@ -32,6 +33,7 @@ def prepare(config_file, folder, json_file, images):
     result |= {"checks": len(calls), "mask_format": cfg.INPUT.MASK_FORMAT}
     result["json_file"] = MetadataCatalog.get("own_train").json_file
     (folder / f"{comm.get_rank()}.json").write_text(json.dumps(result))
+    leave_group()
 
 
 @pytest.fixture

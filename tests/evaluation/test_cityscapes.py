@@ -15,6 +15,7 @@ from PIL import Image
 
 from dnl_det.engine import argument_parser
 from dnl_det.engine.config.command_line import setup
+from dnl_det.engine.training.launch import leave_group
 from dnl_det.evaluation import LabelError, build_evaluator
 
 official = pytest.importorskip("cityscapesscripts.helpers.labels")
@@ -138,6 +139,7 @@ def evaluate_half(root, folder):
     rank = comm.get_rank()
     results = evaluate(DatasetCatalog.get(NAME)[rank::2], folder)
     (folder / f"{rank}.json").write_text(json.dumps(results))
+    leave_group()
 
 
 @pytest.mark.slow  # test_semantic.py has the same of this project's numbers

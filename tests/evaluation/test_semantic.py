@@ -15,6 +15,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from PIL import Image
 
+from dnl_det.engine.training.launch import leave_group
 from dnl_det.evaluation import LabelError, build_evaluator
 from dnl_det.evaluation.confusion import draw_confusion
 
@@ -91,6 +92,7 @@ def evaluate_half(folder, records, pairs):
     evaluator.process(records[rank::2], outputs)
     results = evaluator.evaluate()
     (folder / f"{rank}.json").write_text(json.dumps(results))
+    leave_group()
 
 
 def test_two_processes_give_what_one_does(evaluator, data, pairs, tmp_path):

@@ -9,9 +9,10 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..augmentations import is_semantic
 from .dataset import Checked, Use, check_dataset, raise_errors
 from .findings import REPAIRED, SKIPPED, DataError
-from .repaired import read_from, write_repaired
+from .repaired import leave_out, read_from, write_repaired
 
 # Which key counts the classes, by MODEL.META_ARCHITECTURE; others count none, or are not known.
 _CLASSES = {
@@ -47,6 +48,7 @@ def check_config(
         use = Use(
             evaluation=name in test,
             masks=bool(cfg.MODEL.MASK_ON),
+            labels=is_semantic(cfg),
             keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0,
             max_json_mb=cfg.DATASETS.MAX_JSON_MB,
             thorough=thorough,
@@ -68,9 +70,10 @@ def class_count(cfg: CfgNode) -> int | None:
     return int(attrgetter(key)(cfg)) if key else None
 
 
-# By data set: how many images can be used, 0 where it is not in COCO's format; and the file with
-# its repaired annotations. Whether masks to learn are RLE, which detectron2 reads only as bitmasks.
-_Prepared = tuple[dict[str, int], dict[str, Path], bool]
+# By data set: how many images can be used, 0 where it is not in COCO's format; the file with its
+# repaired annotations; the images to leave out. And whether masks to learn are RLE, which
+# detectron2 reads only as bitmasks.
+_Prepared = tuple[dict[str, int], dict[str, Path], dict[str, frozenset[str]], bool]
 
 
 def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -104,9 +107,11 @@ def prepare_data(cfg: CfgNode, training: bool, folder: str | os.PathLike[str]) -
             raise prepared
         raise DataError(f"the data cannot be used: process {first_here} says why")
     assert prepared is not None
-    images, repaired, bitmasks = prepared
+    images, repaired, left_out, bitmasks = prepared
     for name, file in repaired.items():
         read_from(name, file)
+    for name, files in left_out.items():
+        leave_out(name, files)
     if bitmasks:
         cfg.INPUT.MASK_FORMAT = "bitmask"
     return images
@@ -130,7 +135,8 @@ def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str
         learnt = training and report.name in cfg.DATASETS.TRAIN and cfg.MODEL.MASK_ON
         bitmasks |= bool(learnt and report.count(REPAIRED, "mask-rle"))
     images = {one.report.name: len(one.content.get("images", ())) for one in found}
-    return images, repaired, bitmasks
+    left_out = {one.report.name: one.left_out for one in found if one.left_out}
+    return images, repaired, left_out, bitmasks
 
 
 def _check_classes(cfg: CfgNode, found: Checked) -> None:

@@ -7,6 +7,7 @@ and :mod:`.repaired` lets detectron2 use them.
 import difflib
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .entries import check_categories, check_image_entries, whole_number
 from .findings import SKIPPED, DataError, Report
 from .images import check_images
 from .json_file import MAX_JSON_MB, read_json
+from .labels import check_labels
 
 # Decoding takes 5 ms an image: so many are no wait worth speaking of beside a training.
 _DECODED_AT_START = 500
@@ -41,6 +43,7 @@ class Use:
         annotated: annotations are needed; for evaluation they are not.
         masks: whether masks are learnt or evaluated; None: if there are any.
         keypoints: how many an object has; 0: they are not used.
+        labels: the classes of pixels are learnt or evaluated, and no objects.
         max_json_mb: see ``DATASETS.MAX_JSON_MB``.
         thorough: decode every image, whatever their number, and look at every polygon's edges.
         progress: show a bar.
@@ -50,6 +53,7 @@ class Use:
     annotated: bool = True
     masks: bool | None = None
     keypoints: int = 0
+    labels: bool = False
     max_json_mb: int = MAX_JSON_MB
     thorough: bool = False
     progress: bool = False
@@ -62,10 +66,12 @@ class Checked:
     Attributes:
         report: what was found.
         content: of its JSON, repaired; empty where it is not in COCO's format or has errors.
+        left_out: images of a data set of label files that a training must not see.
     """
 
     report: Report
     content: dict[str, Any]
+    left_out: frozenset[str] = frozenset()
 
     @property
     def categories(self) -> list[tuple[int, str]]:
@@ -135,7 +141,7 @@ def _judge_images(looked_at: int, usable: int, report: Report) -> None:
 def check_dataset(name: str, use: Use) -> Checked:
     """Check a registered data set.
 
-    Of those that are not in COCO's format, whether their files are there.
+    Of those that are neither in COCO's format nor of label files, whether their files are there.
 
     Args:
         name: as in ``DATASETS.TRAIN`` or ``TEST``.
@@ -156,6 +162,9 @@ def check_dataset(name: str, use: Use) -> Checked:
         path = metadata.get(key)
         if path and not os.path.exists(path):
             report.add("json-missing", f"{printable(str(path))} is missing. {_how_to_get(name)}")
+    if not report.has_errors and use.labels:
+        limit = sys.maxsize if use.thorough else _DECODED_AT_START
+        return Checked(report, {}, check_labels(name, report, limit, use.progress))
     json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
     is_coco = json_file and image_root and metadata.get("evaluator_type") in _COCO_KINDS
     if report.has_errors or not is_coco:

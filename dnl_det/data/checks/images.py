@@ -1,11 +1,11 @@
 """The files of a data set's images: there, whole, of a kind that is read, and as large as said."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 from tqdm import tqdm
@@ -14,6 +14,8 @@ from ...text import printable, repr_shortly
 from ..reading import is_16_bit_grey, is_readable_mode, open_image, orientation, to_array
 from .entries import why_missing
 from .findings import Report
+
+T = TypeVar("T")
 
 _TIFF_BITS_PER_SAMPLE, _TIFF_ORIENTATION = 258, 274
 # Pillow's modes of the images that are converted as they are read.
@@ -189,8 +191,15 @@ def _looks(entries: list[dict[str, Any]], root: Path, decode: bool) -> Iterator[
         look.found.insert(0, ("image-backslash", printable(name)))
         return look
 
+    yield from in_threads(look, entries)
+
+
+def in_threads(look: Callable[[dict[str, Any]], T], entries: list[dict[str, Any]]) -> Iterator[T]:
+    """What ``look`` gives of each entry, in their order.
+
+    Waiting for files and decoding leave Python's lock to other threads.
+    """
     portion = 2000  # so that stopping the program does not wait for all of them
-    # Threads: waiting for files and decoding leave Python's lock to others.
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         for begin in range(0, len(entries), portion):
             yield from pool.map(look, entries[begin : begin + portion])

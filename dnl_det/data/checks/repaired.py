@@ -2,13 +2,16 @@
 
 import json
 import os
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from ...files import refuse_to_overwrite, write_whole
+from ..label_folders import without
 from ..registering import register
 from .dataset import Checked
 
@@ -16,13 +19,15 @@ _SEPARATORS = (",", ":")
 
 
 def use_repaired(found: Checked, folder: str | os.PathLike[str]) -> Path | None:
-    """Write the annotations of a check, and let the data set's name stand for them.
+    """Write the annotations of a check, and let the data set's name stand for what can be used.
 
     Args, Returns: see :func:`write_repaired`.
     """
     file = write_repaired(found, folder)
     if file:
         read_from(found.report.name, file)
+    if found.left_out:
+        leave_out(found.report.name, found.left_out)
     return file
 
 
@@ -59,7 +64,17 @@ def read_from(name: str, file: Path) -> None:
     pycocotools and detectron2 both read the annotations from a file, so that this one has its
     effect wherever the name is used.
     """
-    metadata = MetadataCatalog.get(name).as_dict()
-    others = {key: value for key, value in metadata.items() if key not in ("name", "json_file")}
-    load = partial(load_coco_json, str(file), metadata["image_root"], name)
-    register(name, load, json_file=str(file), **others)
+    others = _metadata(name)
+    others["json_file"] = str(file)
+    register(name, partial(load_coco_json, str(file), others["image_root"], name), **others)
+
+
+def leave_out(name: str, files: Collection[str]) -> None:
+    """Let a data set's name stand for its images without some, in this process."""
+    load = DatasetCatalog[name]
+    register(name, lambda: without(load(), files), **_metadata(name))
+
+
+def _metadata(name: str) -> dict[str, Any]:
+    known = MetadataCatalog.get(name).as_dict()
+    return {key: value for key, value in known.items() if key != "name"}

@@ -32,8 +32,16 @@ Examples:
     evaluate   %(prog)s --config-file CONFIG --eval-only MODEL.WEIGHTS model.pth
     own data   %(prog)s --config-file CONFIG --train-json train.json \\
                    --train-images images/ --val-json val.json --val-images images/ --epochs 12
+    ... of semantic segmentation:  --train-images images/ --train-labels labels/ \\
+                   --val-images images/ --val-labels labels/ --classes road,car,sky
     any key    ... SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.005 OUTPUT_DIR output/mine
 """
+# Of one's own data, by the end of their options.
+_KINDS = {
+    "json": "COCO-format annotations",
+    "images": "folder of the images",
+    "labels": "folder of the label PNGs, for semantic segmentation,",
+}
 # Keys on which a published AP does not depend; see setup.
 _HARMLESS = (
     "OUTPUT_DIR",
@@ -52,13 +60,15 @@ _COCO_VAL_IMAGES = 5000
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """detectron2's command line, one's own COCO-format data, and the length in epochs."""
+    """detectron2's command line, one's own data, and the length in epochs."""
     parser = default_argument_parser(epilog=_EPILOG)
     for split in ("train", "val"):
-        for kind, what in (("json", "COCO-format annotations"), ("images", "folder of the images")):
+        for kind, what in _KINDS.items():
             key = f"DATASETS.{split.upper()}_{kind.upper()}"
             text = f"{what} of your own {split} data ({key})"
             parser.add_argument(f"--{split}-{kind}", default="", metavar="PATH", help=text)
+    text = "names of the classes of labels: A,B,C or a text file (DATASETS.CLASSES)"
+    parser.add_argument("--classes", default="", metavar="NAMES", help=text)
     text = "length of the training, its steps and warm-up adapted (SOLVER.EPOCHS)"
     parser.add_argument("--epochs", default="", metavar="N", help=text)
     return parser
@@ -196,7 +206,8 @@ def drop_expectations_unless_trained(cfg: CfgNode, checkpoint: Mapping[str, Any]
 
 def _overrides(args: argparse.Namespace) -> list[str]:
     own = []
-    for name in ("train_json", "train_images", "val_json", "val_images"):
+    names = [f"{split}_{kind}" for split in ("train", "val") for kind in _KINDS]
+    for name in (*names, "classes"):
         if value := getattr(args, name):
             own += [f"DATASETS.{name.upper()}", value]
     if args.epochs:

@@ -15,8 +15,9 @@ from .config_files import files_of
 
 
 def config_inputs(cfg: CfgNode, file: str) -> list[str]:
-    """All files that a config consists of or names: YAML, and the JSON of one's own data."""
-    return [*files_of(file), cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.VAL_JSON]
+    """All files that a config consists of or names: YAML, and the files of one's own data."""
+    data = cfg.DATASETS
+    return [*files_of(file), data.TRAIN_JSON, data.VAL_JSON, data.CLASSES]
 
 
 def protect_inputs(cfg: CfgNode, args: argparse.Namespace) -> None:

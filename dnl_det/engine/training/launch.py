@@ -31,12 +31,12 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
     before = signal.signal(signal.SIGTERM, _pass_on) if several else None
     try:
         detectron2_launch(
-            main,
+            _run_and_leave,
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(args,),
+            args=(main, args),
         )
     except KeyboardInterrupt:
         if not several:
@@ -56,6 +56,21 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
     finally:
         if several:
             signal.signal(signal.SIGTERM, before)
+
+
+def _run_and_leave(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+    main(args)
+    leave_group()
+
+
+def leave_group() -> None:
+    """Wait for the other processes and leave their group, if there is one.
+
+    At the end of a process that does not, threads of gloo may abort it.
+    """
+    if dist.is_initialized():
+        comm.synchronize()
+        dist.destroy_process_group()
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

@@ -170,8 +170,10 @@ class Trainer(DefaultTrainer):
         """What happened and what to do, of an error that is expected; else an empty text."""
         text = str(error)
         if isinstance(error, UnreadableImageError):
+            labels = isinstance(error, LabelError)
+            where = "labels" if labels else "an image that changed since the start"
             return (
-                f" at an image that changed since the start: {text}. Correct or remove it; "
+                f" at {where}: {text}. Correct or remove {'them' if labels else 'it'}; "
                 "python -m dnl_det check-data finds others."
             )
         if text.startswith(_ONE_VALUE):
