@@ -5,19 +5,35 @@ import re
 import shlex
 
 import pytest
+import torch
 
 from dnl_det.__main__ import build_parser
+from dnl_det.checkpoint.conversion import recognise
+from dnl_det.checkpoint.layouts import BOTTLENECK_DEPTHS
+from dnl_det.checkpoint.segmentation_layouts import mmseg_layout
 from dnl_det.engine import argument_parser, load_config
 
+BOTTLENECKS = {depth: blocks for blocks, depth in BOTTLENECK_DEPTHS.items()}
 ROW = re.compile(
     r"\]\(\.\./(configs/\S+)\) \| (.+?) \| ([\d.]+) \| ([\d.]+) "
     r"\| ([\d,]+) \| ([\d.]+) G \| (.+) \|"
 )
 
 
+_SEGMENTATION = r"\]\(\.\./(configs/\S+Semantic\S+)\) \| (.+?) \| ([\d.]+) \|"
+SEGMENTATION_ROW = re.compile(_SEGMENTATION + r" (?:[\d.]+|-) \| \[`(\S+)`\]\((\S+)\) \|")
+AUTHORS_ROW = re.compile(_SEGMENTATION + "$", re.MULTILINE)
+
+
 @pytest.fixture(scope="module")
-def page(root):
+def whole_page(root):
     return (root / "docs" / "MODEL_ZOO.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(whole_page):
+    """What is of detectors."""
+    return whole_page.split("\n## Semantic segmentation\n")[0]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +87,54 @@ def test_two_commands_for_each_released_model(page, root, monkeypatch):
     assert used == released
 
 
-def test_links_lead_somewhere(page, root):
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]
+def test_each_segmentation_config_is_there_with_its_miou(whole_page, root):
+    rows = [row[:3] for row in SEGMENTATION_ROW.findall(whole_page)]
+    rows += AUTHORS_ROW.findall(whole_page)
+    files = [
+        str(file.relative_to(root))
+        for file in root.glob("configs/*-SemanticSegmentation/*.yaml")
+        if not file.name.startswith("Base")
+    ]
+    assert len(rows) == len(files) == 40
+    assert {config for config, _, _ in rows} == set(files)
+    blocks = {"none": "none", "nl": "NL", "gc": "GC", "snl": "unary"}
+    modes = {"disentangled": "DNL", "add_shared": "both"}
+    for config, attention, miou in rows:
+        cfg = load_config(str(root / config))
+        assert cfg.TEST.EXPECTED_RESULTS == [["sem_seg", "mIoU", float(miou), 0.3]], config
+        dnl = cfg.MODEL.SEM_SEG_HEAD.DNL
+        assert attention.startswith(blocks.get(dnl.BLOCK) or modes.get(dnl.MODE, dnl.MODE)), config
+
+
+def test_the_file_of_each_segmentation_model_is_converted_for_its_config(whole_page):
+    rows = SEGMENTATION_ROW.findall(whole_page)
+    assert len(rows) == 34
+    for config, attention, _, name, address in rows:
+        block = {"NL": "nl_block", "GC": "gc_block", "DNL": "dnl_block"}.get(attention, "")
+        depths = BOTTLENECKS[101 if "r101" in name else 50]
+        entries = mmseg_layout(depths, block, 150 if "ade20k" in name else 19)
+        state = {e.theirs: torch.empty(e.shape or (1,), device="meta") for e in entries}
+        file = address.rsplit("/", 1)[1]
+        assert re.fullmatch(rf"{name}_20\d{{6}}_\d{{6}}-[0-9a-f]{{8}}\.pth", file)
+        layout = recognise(state, file)
+        assert (layout.config, layout.overrides) == (config, ())
+
+
+def test_the_commands_of_segmentation_are_understood(whole_page, page, root, monkeypatch):
+    monkeypatch.chdir(root)
+    text = whole_page[len(page) :].replace("\\\n", " ")
+    commands = re.findall(r"^    (python .*)$", text, re.MULTILINE)
+    lines = [shlex.split(command, comments=True) for command in commands]
+    assert len(lines) == 4
+    for words in lines:
+        if words[1] == "train_net.py":
+            load_config(argument_parser().parse_args(words[2:]).config_file)
+        else:
+            assert build_parser().parse_args(words[3:]).output
+
+
+def test_links_lead_somewhere(whole_page, root):
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", whole_page) if "://" not in link]
     assert len(links) >= 8
     for link in links:
         assert (root / "docs" / link.split("#")[0]).exists(), link
