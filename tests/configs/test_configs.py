@@ -74,6 +74,11 @@ BLOCKS: dict[str, tuple[type | None, str | None, tuple[str, ...]]] = {
         "disentangled",
         C4_C5,
     ),
+    "COCO-PanopticSegmentation/panoptic_fpn_R_50_dnl_c4_c5all_dnl_head_1x": (
+        DisentangledNonLocal2d,
+        "disentangled",
+        (*C4_C5, *HEAD),
+    ),
     "Shapes/baseline": (None, None, ()),
     "Shapes/nl": (NonLocal2d, None, SHAPES),
     "Shapes/snl": (SimplifiedNonLocal2d, None, SHAPES),

@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from dnl_det import add_dnl_config
+from dnl_det.analysis import Grid, record_attention
 from dnl_det.data import build_mapper
 from dnl_det.engine import Trainer
 from dnl_det.evaluation import LabelError, build_evaluator
@@ -130,6 +131,25 @@ def test_panoptic_fpn_trains_and_is_evaluated(cfg, library):
     assert set(results) == {"bbox", "segm", "sem_seg", "panoptic_seg"}
     assert 0 <= results["panoptic_seg"]["PQ"] <= 100
     assert results["sem_seg"]["pACC"] > 0
+
+
+def test_the_semantic_head_may_have_attention_too(cfg):
+    head = cfg.MODEL.SEM_SEG_HEAD
+    head.NAME, head.IN_FEATURES, head.LOSS_MEAN = "DNLSemSegHead", ["p3", "p2", "p4"], "labelled"
+    trainer = Trainer(cfg)
+    block = trainer.model.sem_seg_head.attention
+    assert block is not None
+    before = block.conv_value.weight.detach().clone()
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert not torch.equal(block.conv_value.weight, before)
+    results = trainer._last_eval_results
+    assert set(results) == {"bbox", "segm", "sem_seg", "panoptic_seg"}
+    assert 0 <= results["panoptic_seg"]["PQ"] <= 100
+    assert results["sem_seg"]["pACC"] > 0
+    with record_attention(trainer.model) as record:
+        trainer.model.eval()([{"image": torch.zeros(3, 64, 96, dtype=torch.uint8)}])
+    assert record["sem_seg_head.attention"].grid == Grid(8, 12, (8, 8))
 
 
 def grid(*rows):
