@@ -54,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "*"}
-    text = "stages of the ResNet, each with one DNL block (default: res4 res5; none: models only)"
+    text = (
+        "stages of the ResNet, each with one DNL block, and head, a segmentation head's (default: "
+        "res4 res5; none: models only)"
+    )
     add("--stages", choices=STAGES, default=["res4", "res5"], help=text, **several)
     text = "what computes the attention (default: plain auto)"
     add("--backends", choices=BACKENDS, default=["plain", "auto"], help=text, **several)
@@ -134,7 +137,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _attention(args: argparse.Namespace, stage: str, size: tuple[int, int], mode: str) -> list[Row]:
-    stride, _ = STAGES[stage]
+    stride = STAGES[stage].stride
     positions = -(-size[0] // stride) * -(-size[1] // stride)
     maps = _PLAIN_MAPS[mode] * positions**2 * 4 / 2**30
     backends = list(dict.fromkeys(args.backends))

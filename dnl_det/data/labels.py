@@ -58,14 +58,20 @@ def is_label_image(image: Image.Image) -> bool:
 
 
 def check_label_values(
-    labels: np.ndarray, file: str, num_classes: int, offset: int = 0, ignore: int = 255
+    labels: np.ndarray,
+    file: str,
+    num_classes: int,
+    offset: int = 0,
+    ignore: int = 255,
+    kind: str = "classes of the model",
 ) -> None:
     """Check that every label is a class, or ignored.
 
     Args:
         labels: of :func:`read_labels`, with the same ``offset`` and ``ignore``.
         file: they are from.
-        num_classes: of the model or the data set.
+        num_classes: how many there are.
+        kind: of classes, in words.
 
     Raises:
         LabelError: names the file, a label and what is allowed.
@@ -74,7 +80,7 @@ def check_label_values(
     if len(wrong):
         raise LabelError(
             f"{printable(str(file))} has the label {wrong[0] + offset}: must be from {offset} to "
-            f"{num_classes - 1 + offset}, one of the {num_classes} classes, or {ignore} for a "
+            f"{num_classes - 1 + offset}, one of the {num_classes} {kind}, or {ignore} for a "
             "pixel that does not count; correct the file, or add the class"
         )
 

@@ -179,7 +179,8 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     def _read_labels(self, file_name: str, dtype: Any) -> np.ndarray:
         offset = MetadataCatalog.get(self._dataset_name).get("label_offset", 0)
         labels = read_labels(file_name, offset, self._ignore_label).astype(dtype)
-        check_label_values(labels, file_name, self._num_classes, offset, self._ignore_label)
+        kind = f"stuff_classes of {self._dataset_name!r}"
+        check_label_values(labels, file_name, self._num_classes, offset, self._ignore_label, kind)
         return labels
 
 

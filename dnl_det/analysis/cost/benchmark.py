@@ -1,4 +1,4 @@
-"""Time, memory and multiply-adds of the attention by backend, and of whole detectors.
+"""Time, memory and multiply-adds of the attention by backend, and of whole models.
 
 L: positions of a stage's features; C: channels; D = C / 4: of query and key.
 """
@@ -8,13 +8,30 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from detectron2.modeling import SemanticSegmentor
 from torch import Tensor, nn
 
 from ...layers import attend, build_attention
 from .measure import Run, count_multiply_adds, extra_peak_memory, time_together
 
-# Of a bottleneck ResNet: stride and channels.
-STAGES = {"res2": (4, 256), "res3": (8, 512), "res4": (16, 1024), "res5": (32, 2048)}
+
+class _Stage(NamedTuple):
+    """Where a block is: stride, channels, those of query and key and of the value; its options."""
+
+    stride: int
+    channels: int
+    projected: int
+    value: int
+    options: dict[str, Any]
+
+
+# Of a bottleneck ResNet, and of the segmentation head of mmsegmentation's models.
+STAGES = {f"res{k}": _Stage(2**k, 64 * 2**k, 16 * 2**k, 64 * 2**k, {}) for k in (2, 3, 4, 5)} | {
+    "head": _Stage(
+        *(8, 512, 256, 256),
+        {"reduction": 2, "use_out": True, "use_gamma": False, "out_norm": nn.BatchNorm2d},
+    )
+}
 Row = dict[str, Any]
 
 
@@ -48,28 +65,28 @@ def benchmark_attention(
         Rows of a table, with seconds, bytes and multiply-adds. In inference there is also the
         backend ``bare``: the two matrix products of the attention alone, into allocated memory.
     """
-    stride, channels = STAGES[stage]
-    h, w = (-(-side // stride) for side in size)
+    of = STAGES[stage]
+    h, w = (-(-side // of.stride) for side in size)
     make = partial(torch.randn, device=device, generator=torch.Generator(device).manual_seed(0))
-    x = make(1, channels, h, w, requires_grad=training)
+    x = make(1, of.channels, h, w, requires_grad=training)
     # As the block's convolutions give them: positions last in memory.
     inputs = [
         make(1, c, h * w).transpose(1, 2).requires_grad_(training)
-        for c in (channels // 4, channels // 4, channels)
+        for c in (of.projected, of.projected, of.value)
     ]
-    products = (h * w) ** 2 * (channels // 4 + channels)
+    products = (h * w) ** 2 * (of.projected + of.value)
     with torch.no_grad():  # the same for all backends; this one has no map of L x L
-        count = count_multiply_adds(_block(channels, "chunked", device), x)
+        count = count_multiply_adds(_block(of, "chunked", device), x)
 
     attention, whole = f"attention {stage}", f"block {stage}"
     cases = [] if training else [_Case(attention, "bare", _bare_products(*inputs), products)]
     query, key, value = inputs
     for name in backends:
-        forward = partial(attend, query, key, value, scale=(channels // 4) ** -0.5, backend=name)
+        forward = partial(attend, query, key, value, scale=of.projected**-0.5, backend=name)
         run = partial(_call, forward, inputs if training else [])
         cases.append(_Case(attention, name, run, products))
     for name in backends:
-        block = _block(channels, name, device)
+        block = _block(of, name, device)
         run = partial(_call, partial(block, x), [x, *block.parameters()] if training else [])
         cases.append(_Case(whole, name, run, count))
     rows = _measure(cases, size, "training" if training else "inference", repeats, device)
@@ -90,17 +107,18 @@ def benchmark_models(
     repeats: int = 7,
     device: str = "cpu",
 ) -> list[Row]:
-    """Compare whole detectors, in inference on one image, to the first of them.
+    """Compare whole models, in inference on one image, to the first of them.
 
     An untrained detector has proposals but no detections, so it draws no masks.
 
     Args:
-        models: from a name to a function that builds the detector of detectron2.
+        models: from a name to a function that builds the model of detectron2.
         size: height and width of the image in pixels; it is not resized.
         repeats, device: see :func:`benchmark_attention`.
 
     Returns:
-        As :func:`benchmark_attention`; the multiply-adds are those of the backbone.
+        As :func:`benchmark_attention`; the multiply-adds are those of a detector's backbone, and of
+        the whole of a model for semantic segmentation.
     """
     image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0))
     inputs = [{"image": image.to(torch.uint8)}]
@@ -108,7 +126,10 @@ def benchmark_models(
     for name, build in models.items():
         model = build().eval()
         with torch.no_grad():
-            count = count_multiply_adds(model.backbone, model.preprocess_image(inputs).tensor)
+            if isinstance(model, SemanticSegmentor):
+                count = count_multiply_adds(model, inputs)
+            else:
+                count = count_multiply_adds(model.backbone, model.preprocess_image(inputs).tensor)
         run = partial(_call, partial(model, inputs), [])
         cases.append(_Case(f"model {name}", "", run, count))
     rows = _measure(cases, size, "inference", repeats, device)
@@ -145,11 +166,12 @@ def _compare(row: Row, reference: Row) -> None:
     row["bytes_ratio"] = row["bytes"] / reference["bytes"] if known else None
 
 
-def _block(channels: int, backend: str, device: str) -> nn.Module:
+def _block(of: _Stage, backend: str, device: str) -> nn.Module:
     with torch.device(device):
-        block = build_attention("dnl", channels, backend=backend)
-    nn.init.constant_(block.gamma, 0.5)  # type: ignore[arg-type]
-    return block
+        block = build_attention("dnl", of.channels, backend=backend, **of.options)
+    if block.gamma is not None:
+        nn.init.constant_(block.gamma, 0.5)  # type: ignore[arg-type]
+    return block.eval()
 
 
 def _call(forward: Run, trained: Sequence[Tensor]) -> Any:
