@@ -161,6 +161,19 @@ class DisentangledNonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, H, W)``; H, W >= 1, N >= 0."""
+        y = self._sum_of_terms(x)
+        if self.conv_out is None:
+            return y
+        y = self.conv_out(y)
+        if self.out_norm is not None:
+            y = self.out_norm(y)
+        return x + y.to(x.dtype)
+
+    def _sum_of_terms(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)``, x added; without x ``(N, E, H, W)`` where a convolution follows.
+
+        A method of its own: query, key and value are not in memory any more when it follows.
+        """
         keys = self._key_input(x)
         value = to_tokens(self.conv_value(keys))  # (N, S, E)
         query, key = self._query_and_key(x, keys)
@@ -183,12 +196,7 @@ class DisentangledNonLocal2d(nn.Module):
             else:
                 y.addcmul_(gamma, pairwise)  # the sum is ours: no third map of its size
         assert y is not None  # every mode has a term
-        if self.conv_out is None:
-            return y
-        y = self.conv_out(y)
-        if self.out_norm is not None:
-            y = self.out_norm(y)
-        return x + y.to(x.dtype)
+        return y
 
     def attention_maps(self, x: Tensor, queries: Tensor | None = None) -> AttentionMaps:
         """The two terms' weights for ``x`` ``(N, C, H, W)``, without gamma.
