@@ -101,6 +101,24 @@ def test_command_compares_models(tmp_path, root, capsys):
     assert rows[1]["multiply_adds"] > rows[0]["multiply_adds"]
 
 
+def test_the_head_of_segmentation_models_and_whole_ones(tmp_path, root):
+    names = [str(root / f"configs/Shapes/sem_seg_{name}.yaml") for name in ("none", "disentangled")]
+    words = ["benchmark", "--stages", "head", "--sizes", "64x96", "--repeats", "1"]
+    main([*words, "--models", *names, "--output", str(tmp_path)])
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    positions = 8 * 12
+    products = positions**2 * (256 + 256)
+    attention = [row for row in rows if row["what"] == "attention head"]
+    assert {row["multiply_adds"] for row in attention} == {products}
+    # Query, key, value, mask and output convolution, and the weighted sum of the unary term.
+    convolutions = positions * (512 * (4 * 256 + 1) + 256)
+    blocks = [row["multiply_adds"] for row in rows if row["what"] == "block head"]
+    assert set(blocks) == {products + convolutions}
+    none, dnl = (row["multiply_adds"] for row in rows if row["what"].startswith("model"))
+    # A narrower head: 64 channels, a fourth of them in query and key, all in the value.
+    assert dnl - none == positions * (64 * (16 + 16 + 64 + 1) + 64) + positions**2 * (16 + 64)
+
+
 def test_command_loads_weights(tmp_path, root):
     config = str(root / "configs/Shapes/baseline.yaml")
     words = ["--stages", "--sizes", "64x64", "--repeats", "1", "--models", config, "--weights"]

@@ -127,7 +127,7 @@ def benchmark_models(
         model = build().eval()
         with torch.no_grad():
             if isinstance(model, SemanticSegmentor):
-                count = count_multiply_adds(model, inputs)
+                count = count_multiply_adds(model, [inputs])
             else:
                 count = count_multiply_adds(model.backbone, model.preprocess_image(inputs).tensor)
         run = partial(_call, partial(model, inputs), [])
