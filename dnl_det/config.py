@@ -153,7 +153,8 @@ def _block_defaults() -> CN:
     # head or the ResNet around it has.
     dnl.OUT_NORM = False
 
-    # Of "nl": "embedded_gaussian" (softmax), "gaussian" (softmax, no embedding) or "dot_product".
+    # Of "nl" and "dnl": "embedded_gaussian" (softmax), "dot_product" (no softmax), and of "nl"
+    # "gaussian" (softmax, no embedding).
     dnl.NL_KERNEL = "embedded_gaussian"
     # Multiply the logits by sqrt(d) instead of dividing: only for checkpoints trained that way.
     dnl.NL_LEGACY_SCALE = False

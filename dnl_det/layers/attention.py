@@ -98,6 +98,23 @@ def attend(
     return weighted_sum(attention_weights(query, key, scale=scale), value)
 
 
+def dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """``sum_j q_i . k_j v_j / S``: attention without a softmax, and without a map of L x S.
+
+    Args, Returns: as :func:`attend`.
+    """
+    # (q k^T) v = q (k^T v). In float32, since it runs over S.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    summary = product(key.to(dtype).transpose(1, 2), value.to(dtype)) / key.shape[1]  # (N, D, E)
+    return product(query.to(dtype), summary).to(value.dtype)  # (N, L, E)
+
+
+def dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
+    """The map of :func:`dot_product`, ``(N, L, S)``."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return product(query.to(dtype), key.to(dtype).transpose(1, 2)) / key.shape[1]
+
+
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raise a ValueError unless the argument ``name`` is one of those allowed."""
     if value not in allowed:

@@ -21,6 +21,8 @@ from .attention import (
     check_choice,
     check_positive,
     choose,
+    dot_product,
+    dot_product_weights,
     reduced_channels,
     softmax32,
     to_map,
@@ -29,6 +31,7 @@ from .attention import (
 )
 
 MODES = ("disentangled", "joint", "pairwise", "unary", "add_shared")
+KERNELS = ("embedded_gaussian", "dot_product")
 # The authors' names, and the dimensions of (N, L, D) whose mean is subtracted.
 WHITENINGS = {"in_nostd": [1], "ln_nostd": [1, 2], "in": [1], "ln": [1, 2], "spatial": [2]}
 
@@ -74,6 +77,9 @@ class DisentangledNonLocal2d(nn.Module):
             unbiased variance plus 1e-5.
         scale: whether ``sqrt(D)`` divides the logits.
         unary_scale: whether what divides the pairwise logits divides those of ``mu_q . k``.
+        kernel: of the pairwise term, one of :data:`KERNELS`: ``embedded_gaussian``, a softmax, or
+            ``dot_product``, as mmsegmentation has it: the products of whitened queries and keys
+            divided by the number of keys; ``scale`` and ``temperature`` have no part in it.
         use_gamma: False: 1 in its place; what is added to ``x`` then starts at 0 by the output
             norm's scale, or by ``conv_out``.
         downsample: max-pool ``x`` 2x2 with stride 2 before key, value and mask; a side of 1 stays.
@@ -100,6 +106,7 @@ class DisentangledNonLocal2d(nn.Module):
         whitening: str = "in_nostd",
         scale: bool = True,
         unary_scale: bool = True,
+        kernel: str = "embedded_gaussian",
         use_gamma: bool = True,
         downsample: bool = False,
         use_out: bool = False,
@@ -111,6 +118,7 @@ class DisentangledNonLocal2d(nn.Module):
         super().__init__()
         check_choice("mode", mode, MODES)
         check_choice("whitening", whitening, tuple(WHITENINGS))
+        check_choice("kernel", kernel, KERNELS)
         check_choice("backend", backend, BACKENDS)
         check_positive("temperature", temperature)
         check_positive("init_std", init_std)
@@ -123,6 +131,7 @@ class DisentangledNonLocal2d(nn.Module):
             raise ValueError("out_norm without use_out: it follows conv_out; give use_out=True")
         inner = reduced_channels(in_channels, reduction)
         self.mode = mode
+        self.kernel = kernel
         self.backend = backend
         self.scale = 1.0 / ((math.sqrt(inner) if scale else 1.0) * temperature)
         self.unary_scale = self.scale if unary_scale else 1.0
@@ -186,7 +195,10 @@ class DisentangledNonLocal2d(nn.Module):
             y = context if y is None else y + context  # (N, E, 1, 1), (N, C, H, W)
         if self.has_pairwise:
             query, key = self._whitened(query, key)
-            pairwise = attend(query, key, value, scale=self.scale, backend=self.backend)
+            if self.kernel == "dot_product":
+                pairwise = dot_product(query, key, value)
+            else:
+                pairwise = attend(query, key, value, scale=self.scale, backend=self.backend)
             pairwise = to_map(pairwise, x.shape[2], x.shape[3]).to(x.dtype)  # (N, E, H, W)
             gamma = x.new_ones(1) if self.gamma is None else self.gamma.to(x.dtype)
             if y is None:
@@ -214,7 +226,10 @@ class DisentangledNonLocal2d(nn.Module):
         if self.has_pairwise:
             white_query, white_key = self._whitened(query, key)
             chosen = choose(white_query, queries)
-            pairwise = attention_weights(chosen, white_key, scale=self.scale)
+            if self.kernel == "dot_product":
+                pairwise = dot_product_weights(chosen, white_key)
+            else:
+                pairwise = attention_weights(chosen, white_key, scale=self.scale)
         return AttentionMaps(pairwise, self._unary(query, key, keys))
 
     def _key_input(self, x: Tensor) -> Tensor:
@@ -236,6 +251,9 @@ class DisentangledNonLocal2d(nn.Module):
             return query, key
         query = query.to(torch.promote_types(query.dtype, torch.float32))
         query = query - query.mean(self.whiten_dims, keepdim=True)
+        if self.kernel == "dot_product":  # where nothing cancels it
+            key = key.to(torch.promote_types(key.dtype, torch.float32))
+            key = key - key.mean(self.whiten_dims, keepdim=True)
         if self.whiten_variance:
             key = key.to(torch.promote_types(key.dtype, torch.float32))
             query = query * (query.var(self.whiten_dims, keepdim=True) + 1e-5).rsqrt()

@@ -6,7 +6,6 @@ N: images, C: channels, H, W: height, width, L = H * W: positions, D = C / reduc
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from .attention import (
@@ -19,7 +18,8 @@ from .attention import (
     check_choice,
     check_positive,
     choose,
-    product,
+    dot_product,
+    dot_product_weights,
     reduced_channels,
     to_map,
     to_tokens,
@@ -102,7 +102,7 @@ class NonLocal2d(nn.Module):
         query, key = to_tokens(self.theta(x)), to_tokens(self.phi(x))  # (N, L, D)
         value = to_tokens(self.g(x))  # (N, L, D)
         if self.kernel == "dot_product":
-            context = _dot_product(query, key, value)
+            context = dot_product(query, key, value)
         else:
             context = attend(query, key, value, scale=self.scale, backend=self.backend)
         y = self.conv_out(to_map(context, x.shape[2], x.shape[3]))
@@ -117,17 +117,5 @@ class NonLocal2d(nn.Module):
         """
         query, key = choose(to_tokens(self.theta(x)), queries), to_tokens(self.phi(x))
         if self.kernel == "dot_product":
-            return AttentionMaps(_dot_product_weights(query, key), None)
+            return AttentionMaps(dot_product_weights(query, key), None)
         return AttentionMaps(attention_weights(query, key, scale=self.scale), None)
-
-
-def _dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    # (q k^T) v = q (k^T v): the same sum without an L x L map. In float32, since it runs over L.
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    summary = product(key.to(dtype).transpose(1, 2), value.to(dtype)) / key.shape[1]  # (N, D, D)
-    return product(query.to(dtype), summary).to(value.dtype)  # (N, L, D)
-
-
-def _dot_product_weights(query: Tensor, key: Tensor) -> Tensor:
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    return product(query.to(dtype), key.to(dtype).transpose(1, 2)) / key.shape[1]  # (N, L, L)

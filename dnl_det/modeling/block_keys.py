@@ -17,6 +17,7 @@ BLOCK_KEYS: dict[str, dict[str, str]] = {
         "WHITENING": "whitening",
         "SCALE": "scale",
         "UNARY_SCALE": "unary_scale",
+        "NL_KERNEL": "kernel",
         "USE_GAMMA": "use_gamma",
         "DOWNSAMPLE": "downsample",
         "USE_OUT": "use_out",

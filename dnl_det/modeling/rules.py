@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 
 from ..layers import BLOCKS
 from ..layers.attention import BACKENDS
+from ..layers.disentangled_non_local import KERNELS as DNL_KERNELS
 from ..layers.disentangled_non_local import MODES, WHITENINGS
 from ..layers.global_context import FUSIONS, POOLINGS
 from ..layers.non_local import KERNELS
@@ -99,6 +100,10 @@ def check_attention_keys(prefix: str, dnl: CfgNode) -> None:
             check_choice(f"{prefix}.{key}", value, _CHOICES[key])
         elif key in _RULES:
             check_rule(f"{prefix}.{key}", value, _RULES[key])
+    if dnl.BLOCK == "dnl" and dnl.NL_KERNEL == "gaussian":
+        raise ValueError(
+            f"{prefix}.NL_KERNEL: 'gaussian' is of BLOCK nl; dnl has {' and '.join(DNL_KERNELS)}"
+        )
     if dnl.OUT_NORM and dnl.BLOCK == "dnl" and not dnl.USE_OUT:
         raise ValueError(
             f"{prefix}.OUT_NORM: True needs an output convolution: set {prefix}.USE_OUT: True"

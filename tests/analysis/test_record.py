@@ -99,6 +99,7 @@ def test_chosen_queries_are_rows_of_the_whole_map(detector, batch):
         ("dnl", {"MODE": "add_shared", "DOWNSAMPLE": True}),
         ("nl", {}),
         ("nl", {"NL_KERNEL": "dot_product"}),
+        ("dnl", {"NL_KERNEL": "dot_product"}),
         ("snl", {}),
         ("gc", {}),
     ],

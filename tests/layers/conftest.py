@@ -18,6 +18,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dnl-no-gamma": ("dnl", {"use_out": True, "use_gamma": False}),
     "dnl-ln": ("dnl", {"whitening": "ln", "scale": False, "temperature": 1.0}),
     "dnl-chunked": ("dnl", {"backend": "chunked"}),
+    "dnl-dot-product": ("dnl", {"kernel": "dot_product"}),
     "joint": ("dnl", {"mode": "joint"}),
     "pairwise": ("dnl", {"mode": "pairwise"}),
     "unary": ("dnl", {"mode": "unary"}),

@@ -1,6 +1,7 @@
 """Outputs equal a loop over positions written from the equations, in NumPy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,11 @@ def _pool2x2(x: ndarray) -> ndarray:
     return out
 
 
+def _attend_by_dot_product(q: ndarray, k: ndarray, v: ndarray) -> ndarray:
+    weights = np.array([[a @ b for b in k.T] for a in q.T]) / k.shape[1]  # (L, S)
+    return v @ weights.T
+
+
 def _standardised(x: ndarray) -> ndarray:
     return (x - x.mean()) / np.sqrt(x.var(ddof=1) + 1e-5)
 
@@ -62,11 +68,14 @@ def _dnl(p: Parameters, x: ndarray, mode: str = "disentangled", **options: Any) 
     context = np.zeros((len(v), q.shape[1]))
 
     gamma = p.get("gamma", 1.0)
+    attend = partial(_attend, scale=scale)
+    if options.get("kernel") == "dot_product":
+        attend = _attend_by_dot_product
     if mode == "joint" or not options.get("whiten", True):
-        context += gamma * _attend(q, k, v, scale)
+        context += gamma * attend(q, k, v)
     elif mode != "unary":
         whiten = _standardised if options.get("whitening") == "ln" else _centred
-        context += gamma * _attend(whiten(q), whiten(k), v, scale)
+        context += gamma * attend(whiten(q), whiten(k), v)
     if mode == "disentangled":
         context += (v @ _softmax(_conv(p, "conv_mask", keys)[0]))[:, None]
     elif mode in ("unary", "add_shared"):
