@@ -98,11 +98,11 @@ def assert_within(ours, theirs, relative):
     assert difference <= relative * np.abs(theirs).max(), difference
 
 
-def assert_same_classes(logits, classes):
+def assert_same_classes(logits, classes, ties=0):
     """Where two classes have the same logit to float32's precision either may be found."""
     found = logits.argmax(0).numpy()
     changed = found != classes
-    assert changed.sum() <= 1
+    assert changed.sum() <= ties
     ours = logits.gather(0, torch.from_numpy(found.astype(np.int64))[None])[0]
     theirs = logits.gather(0, torch.from_numpy(classes.astype(np.int64))[None])[0]
     assert (ours - theirs)[torch.from_numpy(changed)].abs().sum() < 1e-5
@@ -136,7 +136,8 @@ def test_features_and_logits_are_the_recorded(name, converted, official):
 
     (output,) = model([inputs])
     assert_within(output["sem_seg"][:, ::4, ::4], recorded["resized_logits_4"], 1e-5)
-    assert_same_classes(output["sem_seg"], recorded["argmax"])
+    ties = 1 if name.startswith("authors") else 0
+    assert_same_classes(output["sem_seg"], recorded["argmax"], ties)
 
 
 @torch.no_grad()

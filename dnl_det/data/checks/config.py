@@ -141,7 +141,10 @@ def _check_and_write(cfg: CfgNode, training: bool, folder: str | os.PathLike[str
 
 def _check_classes(cfg: CfgNode, found: Checked) -> None:
     wanted = class_count(cfg)
-    if wanted is not None and found.categories and wanted != len(found.categories):
+    known = len(found.categories)
+    if is_semantic(cfg) and not found.report.has_errors:
+        known = found.report.categories
+    if wanted is not None and known and wanted != known:
         key = _CLASSES[cfg.MODEL.META_ARCHITECTURE]
         text = f"{found.report.categories} categories, and {key} is {wanted}"
         found.report.add("class-count", text)

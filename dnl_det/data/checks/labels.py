@@ -37,13 +37,13 @@ def check_labels(name: str, report: Report, decode_up_to: int, progress: bool) -
     """Check the images and labels of a registered data set whose folders are there.
 
     Args:
-        name: of the data set; with ``stuff_classes``.
+        name: of the data set. Labels are compared with its ``stuff_classes``, if it has any.
         report: gets what is wrong.
         decode_up_to: of more images than these, sizes and kinds alone are looked at.
         progress: show a bar.
 
     Returns:
-        The images that a training has to leave out.
+        The images that a training has to leave out. None where the records name no label files.
     """
     metadata = MetadataCatalog.get(name)
     if metadata.get("label_folders"):
@@ -54,9 +54,11 @@ def check_labels(name: str, report: Report, decode_up_to: int, progress: bool) -
         report.add("labels-none", printable(str(error)))
         return frozenset()
     report.images = report.annotations = len(records)
-    report.categories = len(metadata.stuff_classes)
+    classes = metadata.get("stuff_classes") or ()
+    report.categories = len(classes)
     if not records:
         report.add("labels-none", f"of images in {printable(str(metadata.get('image_root')))}")
+    if not all("sem_seg_file_name" in record for record in records) or not records:
         return frozenset()
 
     ignore, offset = metadata.get("ignore_label", 255), metadata.get("label_offset", 0)
@@ -76,8 +78,8 @@ def check_labels(name: str, report: Report, decode_up_to: int, progress: bool) -
             left_out.add(record["file_name"])
         elif labels.values is not None:
             known = labels.values < report.categories
-            seen[labels.values[known & (labels.values >= 0)]] = True
-            if len(wrong := labels.values[~known & (labels.values != ignore)]):
+            seen[labels.values[known]] = True
+            if classes and len(wrong := labels.values[~known & (labels.values != ignore)]):
                 values = repr_shortly((wrong + offset).tolist())
                 allowed = f"{offset} to {report.categories - 1 + offset}, or {ignore} to ignore"
                 detail = f"{values}; allowed are {allowed}"
@@ -85,7 +87,7 @@ def check_labels(name: str, report: Report, decode_up_to: int, progress: bool) -
     _judge(report, len(records), len(left_out))
     if decode and not report.has_errors:
         for absent in np.flatnonzero(~seen):
-            report.add("label-class-absent", repr_shortly(metadata.stuff_classes[absent]))
+            report.add("label-class-absent", repr_shortly(classes[absent]))
     return frozenset(left_out)
 
 

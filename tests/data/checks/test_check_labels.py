@@ -217,6 +217,23 @@ def test_what_does_not_go_together_is_named(cfg, changes, message):
         use_own_data(cfg)
 
 
+def test_another_number_of_classes_than_the_model_s_is_an_error(cfg, check):
+    use_own_data(cfg)
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 7
+    with pytest.raises(
+        DataError, match="class-count.*\n.*3 categories, and MODEL.SEM_SEG_HEAD.NUM"
+    ):
+        prepare_data(cfg, True, "annotations")
+    # Data without names of classes have none to compare.
+    check()
+    del MetadataCatalog.get("mine").stuff_classes
+    checked = check_dataset("mine", Use(labels=True))
+    assert found(checked) == {}
+    DatasetCatalog.pop("mine")
+    DatasetCatalog.register("mine", lambda: [{"file_name": "gone.jpg", "sem_seg": "elsewhere"}])
+    assert found(check_dataset("mine", Use(labels=True))) == {}
+
+
 def test_a_model_gets_the_data_that_it_learns(cfg, root):
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     with pytest.raises(ValueError, match="META_ARCHITECTURE GeneralizedRCNN learns objects: give"):
