@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time COCO evaluation of generated detections: faster-coco-eval beside pycocotools.
+"""Time COCO evaluation of generated detections: hotcoco beside pycocotools.
 
     python tools/benchmark_evaluation.py [--images 5000] [--objects 36000] [--detections 100]
 
@@ -24,7 +24,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator
 from pycocotools import mask as mask_api
 
-from dnl_det.evaluation import FasterCOCOEvaluator
+from dnl_det.evaluation import HotCOCOEvaluator
 
 NAME = "benchmark_of_evaluation"
 CLASSES = 80
@@ -90,7 +90,7 @@ def _instance(image: int, category: int, box: np.ndarray, **more: Any) -> dict[s
 def evaluate(kind: type[COCOEvaluator], predictions: Any, task: str) -> tuple[float, np.ndarray]:
     """Seconds from the last image to the printed table; AP, AP50, ... and that of each class."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        options = {} if kind is FasterCOCOEvaluator else {"use_fast_impl": False}
+        options = {} if kind is HotCOCOEvaluator else {"use_fast_impl": False}
         evaluator = kind(NAME, (task,), output_dir=folder, **options)
         evaluator.reset()
         evaluator._predictions = copy.deepcopy(predictions)
@@ -124,10 +124,10 @@ def main() -> int:
                 for prediction in predictions:
                     for instance in prediction["instances"]:
                         del instance["segmentation"]
-            ours, our_ap = evaluate(FasterCOCOEvaluator, predictions, task)
+            ours, our_ap = evaluate(HotCOCOEvaluator, predictions, task)
             theirs, their_ap = evaluate(COCOEvaluator, predictions, task)
             print(
-                f"{task}: faster-coco-eval {ours:.1f} s, pycocotools {theirs:.1f} s: "
+                f"{task}: hotcoco {ours:.1f} s, pycocotools {theirs:.1f} s: "
                 f"{theirs / ours:.1f} times; AP {our_ap[0]:.3f}, all APs differ by at most "
                 f"{np.nanmax(np.abs(our_ap - their_ap)):.1e}",
                 flush=True,

@@ -2,12 +2,12 @@
 
 from .build import build_evaluator
 from .cityscapes import check_cityscapes
-from .coco import CheckedCOCOEvaluator, FasterCOCOEvaluator
+from .coco import CheckedCOCOEvaluator, HotCOCOEvaluator
 from .semantic import LabelError
 
 __all__ = [
     "CheckedCOCOEvaluator",
-    "FasterCOCOEvaluator",
+    "HotCOCOEvaluator",
     "LabelError",
     "build_evaluator",
     "check_cityscapes",

@@ -14,7 +14,7 @@ from detectron2.evaluation import (
 )
 
 from .cityscapes import CityscapesEvaluator
-from .coco import CheckedCOCOEvaluator, FasterCOCOEvaluator
+from .coco import CheckedCOCOEvaluator, HotCOCOEvaluator
 from .panoptic import PanopticEvaluator
 from .semantic import CheckedSemSegEvaluator
 
@@ -31,8 +31,8 @@ def build_evaluator(
 ) -> DatasetEvaluator:
     """Box and mask AP for COCO-format data; semantic and panoptic quality where there is such.
 
-    AP is computed by faster-coco-eval where it is installed, else by pycocotools (or detectron2's
-    own C++ where that is built): the same numbers, sooner or later.
+    AP is computed by hotcoco where it is installed, else by pycocotools (or detectron2's own C++
+    where that is built): the same numbers, sooner or later.
 
     Args:
         cfg: for ``OUTPUT_DIR``, ``TEST.DETECTIONS_PER_IMAGE``, ``MODEL.MASK_ON`` and
@@ -74,6 +74,6 @@ def _coco_evaluator(cfg: CfgNode, dataset_name: str, folder: str) -> CheckedCOCO
     options = {"output_dir": folder, "detections_per_image": limit}
     if model.KEYPOINT_ON:
         tasks, options["kpt_oks_sigmas"] = (*tasks, "keypoints"), cfg.TEST.KEYPOINT_OKS_SIGMAS
-    elif find_spec("faster_coco_eval"):
-        return FasterCOCOEvaluator(dataset_name, tasks, **options)
+    if find_spec("hotcoco"):
+        return HotCOCOEvaluator(dataset_name, tasks, **options)
     return CheckedCOCOEvaluator(dataset_name, tasks, **options)

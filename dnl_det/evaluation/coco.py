@@ -1,11 +1,10 @@
-"""COCO's AP, with an answer in the odd cases too: by pycocotools, or faster by faster-coco-eval."""
+"""COCO's AP, with an answer in the odd cases too: by pycocotools, or sooner by hotcoco."""
 
 import gc
 import itertools
 import json
 import logging
 import os
-from functools import partial
 from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
@@ -53,7 +52,6 @@ class CheckedCOCOEvaluator(COCOEvaluator):
         **kwargs: Any,
     ):
         super().__init__(dataset_name, tasks, distributed, output_dir=output_dir, **kwargs)
-        self._truth, self._evaluation = self._coco_api, COCOeval_opt
         self._dataset_name = dataset_name
         self._folder, self._output_dir = output_dir, None
         if detections_per_image > COCO_LIMIT:
@@ -150,7 +148,7 @@ class CheckedCOCOEvaluator(COCOEvaluator):
             return _evaluate_predictions_on_coco(
                 self._coco_api, results, task, kpt_oks_sigmas=sigmas, img_ids=img_ids
             ), {}
-        evaluation = self._evaluation(self._truth, self._load(results, task), task)
+        evaluation = COCOeval_opt(self._coco_api, self._load(results, task), task)
         if task != "keypoints":
             evaluation.params.maxDets = self._max_dets_per_image
         if img_ids is not None:
@@ -163,7 +161,7 @@ class CheckedCOCOEvaluator(COCOEvaluator):
 
     def _load(self, results: list[dict[str, Any]], task: str) -> Any:
         if not results:  # loadRes looks at the first
-            found = type(self._truth)()
+            found = type(self._coco_api)()
             found.dataset = {**self._coco_api.dataset, "annotations": []}
             found.createIndex()
             return found
@@ -171,7 +169,7 @@ class CheckedCOCOEvaluator(COCOEvaluator):
         # is there saves making polygons of boxes.
         key, rest = {"bbox": ("bbox", {"segmentation": None}), "segm": ("segmentation", {})}[task]
         keys = ("image_id", "category_id", "score", key)
-        return self._truth.loadRes([{**{k: r[k] for k in keys}, **rest} for r in results])
+        return self._coco_api.loadRes([{**{k: r[k] for k in keys}, **rest} for r in results])
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None
@@ -186,21 +184,50 @@ class CheckedCOCOEvaluator(COCOEvaluator):
         return {whole.get(key, key): value for key, value in results.items()}
 
 
-class FasterCOCOEvaluator(CheckedCOCOEvaluator):
-    """The same, boxes and masks alone, with matching and accumulation in C++.
+class HotCOCOEvaluator(CheckedCOCOEvaluator):
+    """The same, in Rust: boxes, masks and key points by the package hotcoco.
 
-    Needs the package faster-coco-eval, which gives the 12 numbers of pycocotools.
+    It gives the numbers of pycocotools.
 
     Raises:
-        ImportError: faster-coco-eval is not installed.
+        ImportError: hotcoco is not installed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        from faster_coco_eval import COCO, COCOeval_faster
+        import hotcoco
 
         super().__init__(*args, use_fast_impl=False, **kwargs)
-        self._truth = COCO(self._coco_api.dataset)
-        self._evaluation = partial(COCOeval_faster, print_function=print)
+        self._hotcoco = hotcoco
+        self._truth = hotcoco.COCO(self._coco_api.dataset)
+
+    def _evaluate_task(
+        self, results: list[dict[str, Any]], task: str, img_ids: list[int] | None
+    ) -> tuple[Any, dict[str, float]]:
+        found = self._load(results, task)
+        limits = [[20]] if task == "keypoints" else [list(COCO_LIMITS)]
+        if task != "keypoints" and self._max_dets_per_image not in (None, limits[0]):
+            limits.append(self._max_dets_per_image)
+        evaluations = []
+        for limit in limits:
+            evaluation = self._hotcoco.COCOeval(self._truth, found, task)
+            evaluation.params.maxDets = limit
+            if task == "keypoints" and len(self._kpt_oks_sigmas):
+                evaluation.params.kpt_oks_sigmas = list(self._kpt_oks_sigmas)
+            if img_ids is not None:
+                evaluation.params.imgIds = img_ids
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluations.append(evaluation)
+        evaluations[0].summarize()
+        return evaluations[0], take_beyond_coco(evaluations[-1])
+
+    def _load(self, results: list[dict[str, Any]], task: str) -> Any:
+        if not results:
+            return self._hotcoco.COCO({**self._coco_api.dataset, "annotations": []})
+        # With key points detectron2 takes the box's area.
+        own = {"bbox": ("bbox",), "segm": ("segmentation",), "keypoints": ("keypoints", "bbox")}
+        keys = ("image_id", "category_id", "score", *own[task])
+        return self._truth.load_res([{k: r[k] for k in keys} for r in results])
 
 
 def _finite(instances: Instances) -> tuple[Instances, int]:

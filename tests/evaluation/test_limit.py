@@ -43,7 +43,7 @@ def corners(box):
     return [x, y, x + w, y, x + w, y + h, x, y + h]
 
 
-@pytest.fixture(params=["faster_coco_eval", "pycocotools"])
+@pytest.fixture(params=["hotcoco", "pycocotools"])
 def evaluate(request, tmp_path, monkeypatch):
     """Results of detections with the JSON's category ids, at ``TEST.DETECTIONS_PER_IMAGE``."""
     if request.param == "pycocotools":

@@ -1,4 +1,4 @@
-"""``--eval-only`` of what a user has on a bad day, by faster-coco-eval and without it."""
+"""``--eval-only`` of what a user has on a bad day, by hotcoco and without it."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from dnl_det.engine import argument_parser
 METRICS = ("AP", "AP50", "AP75", "APs")
 
 
-@pytest.fixture(params=["faster_coco_eval", "pycocotools"])
+@pytest.fixture(params=["hotcoco", "pycocotools"])
 def evaluate(request, tmp_path, monkeypatch):
     """``train_net.py --eval-only`` in this process; the results and what was logged."""
     if request.param == "pycocotools":
