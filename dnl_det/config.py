@@ -42,6 +42,12 @@ def add_dnl_config(cfg: CN) -> None:
     _add_missing(cfg.TEST, "SLIDING_WINDOW", CN({"SIZE": [], "STRIDE": []}))
     # Test-time augmentation of semantic segmentation: factors of the test size.
     _add_missing(cfg.TEST.AUG, "SCALES", [0.5, 0.75, 1.0, 1.25, 1.5, 1.75])
+    # A number of the evaluations, such as "segm/AP" or "sem_seg/mIoU": the weights at which it was
+    # largest are kept as model_best.pth. "" for none.
+    _add_missing(cfg.TEST, "BEST_METRIC", "")
+    # A training ends where so many evaluations, each TEST.EVAL_PERIOD iterations, had no better
+    # BEST_METRIC. 0: it does not.
+    _add_missing(cfg.SOLVER, "EARLY_STOPPING_PATIENCE", 0)
     # Of LR_SCHEDULER_NAME WarmupPolyLR: the rate is BASE_LR times
     # (1 - FLOOR) * (1 - iteration / MAX_ITER) ** POWER + FLOOR.
     _add_missing(cfg.SOLVER, "POLY_LR_POWER", 0.9)

@@ -62,6 +62,16 @@ class Checkpointer(DetectionCheckpointer):
             with write_whole(file.with_name("last_checkpoint")) as stream:
                 stream.write(file.name.encode())
 
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Write ``NAME.pth`` with the model and ``kwargs`` alone; it is not one to resume from.
+
+        Raises:
+            OSError: it cannot be written; a file of that name stays as it was.
+        """
+        if self.save_dir and self.save_to_disk:
+            with write_whole(Path(self.save_dir, f"{name}.pth")) as stream:
+                torch.save({"model": self.model.state_dict(), **kwargs}, stream)
+
     def has_checkpoint(self) -> bool:
         """Whether there is one to resume from."""
         if "://" in self.save_dir:

@@ -185,3 +185,22 @@ def test_label_folders_train_resume_and_evaluate(command, tmp_path, data_root):
         "train_net.py", *saved, "--num-gpus", 2, "--epochs", 1, "OUTPUT_DIR", tmp_path / "two"
     ).finish()
     assert (tmp_path / "two/model_final.pth").exists()
+
+
+def test_two_processes_end_early_together_and_keep_the_best(command, tmp_path):
+    """With so small a learning rate no evaluation is better than the first."""
+    keys = ("SOLVER.BASE_LR", 1e-12, "MODEL.RESNETS.NORM", "LN", "MODEL.SEM_SEG_HEAD.NORM", "LN")
+    keys += ("SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 12, "TEST.EVAL_PERIOD", 2)
+    keys += ("TEST.BEST_METRIC", "sem_seg/mIoU", "SOLVER.EARLY_STOPPING_PATIENCE", 2)
+    keys += ("DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", tmp_path, "MODEL.DNL.MONITOR_TIMES", 0)
+    words = ("train_net.py", "--config-file", "configs/Shapes/sem_seg_none.yaml", "--num-gpus", 2)
+    printed = command(*words, *keys).finish()
+    assert "The training ends after iteration 5: 2 evaluations had no better" in printed
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["iteration"] == 1
+    weights = ("MODEL.WEIGHTS", tmp_path / "model_best.pth", "OUTPUT_DIR", tmp_path / "eval")
+    config = ("--config-file", tmp_path / "config.yaml", "--eval-only")
+    scores = [
+        re.findall(r"copypaste: ([\d.]+),[\d.]+,[\d.]+,[\d.]+,[\d.]+\n", text)[-1]
+        for text in (printed, command("train_net.py", *config, *weights).finish())
+    ]
+    assert scores[0] == scores[1]

@@ -34,10 +34,18 @@ def check_solver(cfg: CfgNode) -> None:
     ):
         if value not in allowed:
             raise ValueError(f"SOLVER.{key}: {value!r} is not one of {', '.join(allowed)}")
-    for key in ("MAX_BAD_STEPS", "EPOCHS", "REFERENCE_WORLD_SIZE"):
+    for key in ("MAX_BAD_STEPS", "EPOCHS", "REFERENCE_WORLD_SIZE", "EARLY_STOPPING_PATIENCE"):
         value = solver_keys.get(key, 0)
         if type(value) is not int or value < 0:
             raise ValueError(f"SOLVER.{key}: {value!r} must be a whole number from 0 on")
+    if solver_keys.get("EARLY_STOPPING_PATIENCE", 0):
+        for key in ("BEST_METRIC", "EVAL_PERIOD"):
+            if not cfg.TEST[key]:
+                raise ValueError(
+                    f"SOLVER.EARLY_STOPPING_PATIENCE: {solver_keys.EARLY_STOPPING_PATIENCE} needs "
+                    f"TEST.{key}, which is {cfg.TEST[key]!r}: set TEST.BEST_METRIC to a number of "
+                    "the evaluation, such as bbox/AP, and TEST.EVAL_PERIOD to iterations"
+                )
     for key in ("POLY_LR_POWER", "POLY_LR_FLOOR", "WEIGHT_DECAY_QUERY_KEY"):
         value = solver_keys.get(key)
         if value is not None and not 0 <= value <= (1 if key == "POLY_LR_FLOOR" else math.inf):

@@ -28,6 +28,7 @@ from ...modeling import check_test_augmentation, replace_sync_bn
 from ..config.solver import check_solver
 from ..monitor.attention_monitor import AttentionMonitor
 from .augmented_segmentor import SemanticSegmentorWithTTA
+from .best import BestCheckpoint, EarlyStop
 from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .length import LengthNote, with_epochs
 from .optimizer import build_lr_scheduler, build_optimizer
@@ -89,6 +90,9 @@ class Trainer(DefaultTrainer):
         # Before the evaluation, which at the end a signal may interrupt: all is saved by then.
         index = next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
         hooks.insert(index, StopOnSignal())
+        if self.cfg.TEST.BEST_METRIC:
+            after_evaluation = next(i for i, h in enumerate(hooks) if isinstance(h, EvalHook)) + 1
+            hooks.insert(after_evaluation, BestCheckpoint(self.cfg))
         if comm.is_main_process():
             # Before the last, which writes what the others have put into the event storage.
             hooks.insert(-1, AttentionMonitor(self.cfg, self.model))
@@ -122,6 +126,8 @@ class Trainer(DefaultTrainer):
         before, logging.raiseExceptions = logging.raiseExceptions, False
         try:
             results: dict[str, Any] | None = super().train()
+        except EarlyStop:
+            results = getattr(self, "_last_eval_results", None)
         finally:
             logging.raiseExceptions = before
         return results
