@@ -10,7 +10,16 @@ from .cli import train
 from .engine import argument_parser
 
 # All but train, whose options are detectron2's.
-COMMANDS = ("benchmark", "check-data", "convert", "diagnose", "explore", "predict", "shapes")
+COMMANDS = (
+    "benchmark",
+    "check-data",
+    "compare",
+    "convert",
+    "diagnose",
+    "explore",
+    "predict",
+    "shapes",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
