@@ -1,5 +1,7 @@
 """Panoptic and semantic data: evaluated to the end, and PQ against numbers worked out by hand."""
 
+import json
+
 import numpy as np
 import panoptic_data
 import pytest
@@ -16,6 +18,7 @@ from dnl_det.data import build_mapper
 from dnl_det.engine import Trainer
 from dnl_det.evaluation import LabelError, build_evaluator
 from dnl_det.evaluation.panoptic import PanopticEvaluator, count_segments
+from dnl_det.evaluation.panoptic import _mean as mean_quality
 
 COUNT = 4
 
@@ -248,3 +251,48 @@ def test_panoptic_data_without_semantic_labels_end_with_what_to_use(cfg, folder,
     finally:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+def test_pq_is_that_of_an_independent_library(tmp_path):
+    """Random regions, some crowds and some pixels of nothing, against hotcoco's numbers."""
+    hotcoco = pytest.importorskip("hotcoco.panoptic")
+    generator = np.random.default_rng(0)
+    contents: dict = {"gt": [], "found": []}
+    counts: dict = {}
+    for image in range(12):
+        truth = np.kron(generator.integers(0, 6, (4, 5)), np.ones((8, 8), int))
+        moved = np.roll(truth, generator.integers(-3, 4, 2), axis=(0, 1))
+        found = np.where(generator.random(truth.shape) < 0.1, generator.integers(0, 6), moved)
+        infos = []
+        for kind, ids in (("gt", truth), ("found", found)):
+            segments = [
+                {
+                    **{"id": int(k), "category_id": int(k) % 3 + 1, "iscrowd": 0},
+                    "area": int((ids == k).sum()),
+                }
+                for k in np.unique(ids[ids > 0])
+            ]
+            if kind == "gt" and image % 4 == 0:
+                segments[0]["iscrowd"] = 1
+            (tmp_path / kind).mkdir(exist_ok=True)
+            colors = np.stack([ids % 256, ids // 256, np.zeros_like(ids)], axis=2)
+            Image.fromarray(colors.astype(np.uint8)).save(tmp_path / kind / f"{image}.png")
+            entry = {"image_id": image, "file_name": f"{image}.png", "segments_info": segments}
+            contents[kind].append(entry)
+            infos.append(segments)
+        for category, one in count_segments(truth, infos[0], found, infos[1]).items():
+            known = counts.setdefault(category, dict.fromkeys(one, 0))
+            counts[category] = {key: known[key] + one[key] for key in one}
+
+    categories = [{"id": k, "name": str(k), "isthing": int(k > 1)} for k in (1, 2, 3)]
+    images = [{"id": k, "file_name": f"{k}.jpg", "height": 32, "width": 40} for k in range(12)]
+    for kind, annotations in contents.items():
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (tmp_path / f"{kind}.json").write_text(json.dumps(content))
+    theirs = hotcoco.pq_compute(str(tmp_path / "gt.json"), str(tmp_path / "found.json"))
+    for group, members in (("All", [1, 2, 3]), ("Things", [2, 3]), ("Stuff", [1])):
+        pq, sq, rq = mean_quality(counts[k] for k in members)
+        assert [theirs[group][key] for key in ("pq", "sq", "rq")] == pytest.approx(
+            [pq / 100, sq / 100, rq / 100], abs=1e-12
+        )
+        assert 0.05 < theirs[group]["pq"] < 0.95
