@@ -122,7 +122,8 @@ def _look(record: dict[str, Any], decode: bool, offset: int, ignore: int) -> _La
             if opened.mode == "P":
                 labels.found.append(("label-palette", ""))
         if decode:
-            labels.values = np.unique(read_labels(file, offset, ignore))
+            counts = np.bincount(read_labels(file, offset, ignore).ravel())  # unique sorts
+            labels.values = np.flatnonzero(counts)
     except LabelError as error:
         labels.found.append(("label-unreadable", str(error).removeprefix(f"{printable(file)} ")))
         labels.usable = False
