@@ -10,7 +10,7 @@ JOBS = 2
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test test-all lint format clean
+.PHONY: help setup demo study test test-all gpu-check lint format clean
 
 define HELP
 
@@ -51,6 +51,9 @@ test: setup ## run the tests, but for the slow ones
 
 test-all: setup ## run all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+gpu-check: setup ## on a machine with a CUDA device: its tests, times and training steps, as one table
+	@$(RUN) tools/gpu_check.py $(ARGS)
 
 lint: setup ## check style and types, change nothing
 	$(RUN) -m ruff check .

@@ -6,9 +6,32 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
+from gpu import NEEDS_GPU
 from programs import Program
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test that is not marked ``gpu`` sees no GPU, nor do its programs: the same everywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not item.get_closest_marker("gpu"):
+            patch.setattr(torch.cuda, "is_available", lambda: False)
+            patch.setattr(torch.cuda, "device_count", lambda: 0)
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        return (yield)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A test that takes it runs on the CPU, and once more on a GPU where there is one.
+
+    There, convolutions are in float32 and not in TF32, whose rounding is that of float16.
+    """
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    return request.param
 
 
 @pytest.fixture(autouse=True)

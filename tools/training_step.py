@@ -61,6 +61,7 @@ class Step:
         official: with the layouts and the weights.
         name: of the recorded model: ``baseline`` or ``dnl_c4c5all``.
         dtype: float64 as recorded, or float32.
+        device: ``cpu`` or ``cuda``.
 
     Attributes:
         recorded: of all recorded steps; see the folder's README.
@@ -72,7 +73,14 @@ class Step:
         gradients: of the first step, by our names.
     """
 
-    def __init__(self, folder: Path, official: Path, name: str, dtype: torch.dtype = torch.float64):
+    def __init__(
+        self,
+        folder: Path,
+        official: Path,
+        name: str,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+    ):
         self.recorded = json.loads((folder / f"{name}.json").read_text())
         with np.load(folder / f"{name}.npz") as arrays:
             self.theirs = {key: arrays[key] for key in arrays}
@@ -84,7 +92,7 @@ class Step:
         assert found is not None
         self.entries = {entry.theirs: entry for entry in found.entries}
         self.cfg = load_config(str(ROOT / found.config))
-        self.cfg.MODEL.DEVICE = "cpu"
+        self.cfg.MODEL.DEVICE = device
         self.dtype = dtype
         self.model = cast(Any, Trainer.build_model(self.cfg))
         self.model.to(dtype)
@@ -125,14 +133,15 @@ class Step:
         scheduler = build_lr_scheduler(self.cfg, optimizer)
         self.model.train()
         for step in range(steps):
-            found, recorded = (self.ours, self.theirs) if step == 0 else ({}, {})
+            found: dict[str, Any] = {}
+            recorded = self.theirs if step == 0 else {}
             in_type = _all_in_float64() if self.dtype == torch.float64 else nullcontext()
             with EventStorage(step), in_type, _recorded_samplers(self.model, found, recorded):
                 losses = self.model(self.batch)
             optimizer.zero_grad()
             sum(losses.values()).backward()
             gradients = {
-                n: p.grad.clone() for n, p in self.model.named_parameters() if p.requires_grad
+                n: p.grad.clone().cpu() for n, p in self.model.named_parameters() if p.requires_grad
             }
             self.losses.append({theirs: losses[ours].item() for theirs, ours in LOSSES.items()})
             self.grad_norms.append(
@@ -140,10 +149,11 @@ class Step:
             )
             if step == 0:
                 self.gradients = gradients
+                self.ours = {key: value.cpu() for key, value in found.items()}
             optimizer.step()
             if step == 0:
                 self.after = {
-                    k: v.clone() for k, v in self.model.state_dict().items() if "running" in k
+                    k: v.clone().cpu() for k, v in self.model.state_dict().items() if "running" in k
                 }
             scheduler.step()
         return self
@@ -220,7 +230,9 @@ def _recorded_samplers(
 
     def sample_proposals(labels: Tensor, num: int, fraction: float, background: int) -> tuple:
         key, added, total = f"roi{images['roi']}", objects[-1], len(labels)
-        number = torch.cat([numbers[images["roi"]] + added, torch.arange(added)])
+        number = torch.cat(
+            [numbers[images["roi"]] + added, torch.arange(added, device=labels.device)]
+        )
         assert len(number) == total
         images["roi"] += 1
 
@@ -245,10 +257,10 @@ def _recorded_samplers(
             scores = image.objectness_logits.sigmoid()[:, None]
             last = image.proposal_boxes.tensor.new_tensor([0, 0, 1, 1])
             found[f"proposals{i}"] = torch.cat([image.proposal_boxes.tensor - last, scores], dim=1)
-            number = torch.arange(len(scores))
+            number = torch.arange(len(scores), device=scores.device)
             if recorded:
                 boxes = found[f"proposals{i}"][:, None, :4]
-                theirs = torch.from_numpy(recorded[f"proposals{i}"])[:, :4]
+                theirs = torch.from_numpy(recorded[f"proposals{i}"]).to(boxes)[:, :4]
                 number = (boxes - theirs).abs().amax(dim=2).argmin(dim=1)
             numbers.append(number)
         sampled = type(heads).label_and_sample_proposals(heads, proposals, gt_instances)

@@ -43,6 +43,7 @@ def diagnose(root, weights, tiny, output, *options, keys=()):
     return json.loads((output / "diagnose.json").read_text())
 
 
+@pytest.mark.usefixtures("device")
 def test_numbers_are_means_over_the_images(root, shapes, model, weights, tiny, tmp_path, capsys):
     output = tmp_path / "out"
     found = diagnose(root, weights, tiny, output)

@@ -76,6 +76,7 @@ def test_any_file_name(explore, images, tmp_path, capsys):
     assert r"\udcff\n$^$ <b>.html (" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("device")
 def test_a_page_has_the_attention_of_the_detectors_forward_pass(explore, root, images, tmp_path):
     explore(images[0])
     block = content_of(tmp_path / "out" / f"{images[0].stem}.html")["blocks"][0]
@@ -94,6 +95,7 @@ def test_a_page_has_the_attention_of_the_detectors_forward_pass(explore, root, i
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("device")
 def test_figures_a_block(explore, images, tmp_path):
     explore(*images, "--format", "png", "--points", "20,30", "100,90", "--blocks", "res4.5")
     (figure,) = (tmp_path / "out").iterdir()

@@ -38,6 +38,7 @@ def predict(root, weights, tiny, images, output, *options):
     return main(["predict", *words])
 
 
+@pytest.mark.usefixtures("device")
 def test_pictures_and_coco_results(root, shapes, weights, tiny, tmp_path):
     images = sorted((shapes / "val").iterdir())[:2]
     grey = tmp_path / "grey.png"

@@ -59,6 +59,7 @@ def predictor(root, saved):
     return Predictor(cfg)
 
 
+@pytest.mark.usefixtures("device")
 def test_labels_are_predicted_and_drawn(run, predictor, images, tmp_path):
     small = tmp_path / "small.png"
     Image.open(images[0]).resize((96, 160)).save(small)

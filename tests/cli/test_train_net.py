@@ -31,6 +31,7 @@ def bbox_ap(output):
     return float(tables[-1])
 
 
+@pytest.mark.usefixtures("device")
 def test_train_kill_resume_evaluate(command, tiny, tmp_path, data_root):
     run = ("train_net.py", "--config-file", CONFIG)
     # So that there are detections: BatchNorm's statistics are far off after 25 iterations.

@@ -62,7 +62,7 @@ def converted(official, root, tmp_path_factory):
     made: dict = {}
     make_state_dict = runpy.run_path(str(official / "make_checkpoint.py"))["make_state_dict"]
 
-    def load(name, *overrides):
+    def load(name, *overrides, device="cpu"):
         file_name, config = MODELS[name]
         if name not in made:
             layout = json.loads((official / f"layout_{name}.json").read_text())
@@ -73,7 +73,7 @@ def converted(official, root, tmp_path_factory):
             made[name, "file"] = str(folder / "converted.pth")
         conversion = made[name]
         assert conversion.config == f"configs/{CITYSCAPES}{config}.yaml"
-        keys = ["MODEL.DEVICE", "cpu", "MODEL.RESNETS.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
+        keys = ["MODEL.DEVICE", device, "MODEL.RESNETS.NORM", "BN", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
         cfg = load_config(
             str(root / conversion.config),
             [*conversion.overrides, *OVERRIDES.get(name, ()), *keys, *overrides],
@@ -94,12 +94,13 @@ def given(cfg, rgb):
 
 def assert_within(ours, theirs, relative):
     """Of the recording's scale."""
-    difference = np.abs(np.asarray(ours) - theirs).max()
+    difference = np.abs(ours.detach().cpu().numpy() - theirs).max()
     assert difference <= relative * np.abs(theirs).max(), difference
 
 
 def assert_same_classes(logits, classes, ties=0):
     """Where two classes have the same logit to float32's precision either may be found."""
+    logits = logits.cpu()
     found = logits.argmax(0).numpy()
     changed = found != classes
     assert changed.sum() <= ties
@@ -110,12 +111,12 @@ def assert_same_classes(logits, classes, ties=0):
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_features_and_logits_are_the_recorded(name, converted, official):
+def test_features_and_logits_are_the_recorded(name, converted, official, device):
     recorded = np.load(official / f"outputs_{name}.npz")
     whole = ["TEST.SLIDING_WINDOW.SIZE", [], "TEST.SLIDING_WINDOW.STRIDE", []]
-    cfg, model = converted(name, "MODEL.RESNETS.OUT_FEATURES", FEATURES, *whole)
+    cfg, model = converted(name, "MODEL.RESNETS.OUT_FEATURES", FEATURES, *whole, device=device)
     inputs = given(cfg, recorded["image_rgb"])
-    pixels = (inputs["image"] - model.pixel_mean) / model.pixel_std
+    pixels = (inputs["image"].to(device) - model.pixel_mean) / model.pixel_std
     features = model.backbone(ImageList.from_tensors([pixels]).tensor)
     for feature in FEATURES:
         assert_within(features[feature][0, :8], recorded[f"feat/{feature}"], 1e-5)
@@ -194,10 +195,10 @@ def test_from_the_original_image_and_back_and_augmented(converted, official, tmp
     assert_same_classes(output["sem_seg"], recorded["tta_argmax"][0])
 
 
-def test_a_training_step_has_the_recorded_losses_and_gradients(converted, official):
+def test_a_training_step_has_the_recorded_losses_and_gradients(converted, official, device):
     recorded = np.load(official / "train_dnl_r50-d8.npz")
     norms = json.loads((official / "train_dnl_r50-d8_grad_norms.json").read_text())
-    cfg, model = converted("dnl_r50-d8", "MODEL.SEM_SEG_HEAD.DROPOUT", 0.0)
+    cfg, model = converted("dnl_r50-d8", "MODEL.SEM_SEG_HEAD.DROPOUT", 0.0, device=device)
     batch = [
         given(cfg, image) | {"sem_seg": torch.from_numpy(labels.astype(np.int64))}
         for image, labels in zip(recorded["images_rgb"], recorded["labels"], strict=True)
@@ -213,7 +214,9 @@ def test_a_training_step_has_the_recorded_losses_and_gradients(converted, offici
     assert {ours[key] for key in norms} == parameters.keys()
     # In float64 they are as far from the recording: float32 decides otherwise at some ReLU.
     for key, norm in norms.items():
-        assert parameters[ours[key]].grad.norm() == pytest.approx(norm, rel=3e-3, abs=1e-6), key
+        assert parameters[ours[key]].grad.norm().item() == pytest.approx(
+            norm, rel=3e-3, abs=1e-6
+        ), key
     head, stem = model.sem_seg_head, model.backbone.stem
     for key, parameter in {
         "decode_head.conv_seg.weight": head.predictor.weight,

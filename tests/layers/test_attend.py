@@ -83,21 +83,21 @@ def test_gradcheck(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", list(ROUNDING))
-def test_other_dtypes_to_their_rounding(backend: str, dtype: torch.dtype) -> None:
-    query, key, value = (tokens(2, 40, c, c, True).to(dtype) for c in (8, 8, 16))
+def test_other_dtypes_to_their_rounding(backend: str, dtype: torch.dtype, device: str) -> None:
+    query, key, value = (tokens(2, 40, c, c, True).to(device, dtype) for c in (8, 8, 16))
     inputs = [x.requires_grad_() for x in (query, key, value)]
-    wide = [x.detach().double().requires_grad_() for x in inputs]
+    wide = [x.detach().cpu().double().requires_grad_() for x in inputs]
     result = attend(*inputs, scale=0.3, backend=backend)
     expected = attend(*wide, scale=0.3, backend="plain")
     assert result.dtype == dtype
     # A weight, a product and the sum are rounded; a logit of about 5 by its own roundings.
     tolerance = 20 * ROUNDING[dtype]
-    torch.testing.assert_close(result.double(), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(result.double().cpu(), expected, rtol=0, atol=tolerance)
     grad = tokens(2, 40, 16, 9, True)
-    ours = torch.autograd.grad(result, inputs, grad.to(dtype))
+    ours = torch.autograd.grad(result, inputs, grad.to(device, dtype))
     theirs = torch.autograd.grad(expected, wide, grad.to(dtype).double())
     for one, other in zip(ours, theirs, strict=True):
-        assert (one.double() - other).norm() < tolerance * other.norm()
+        assert (one.double().cpu() - other).norm() < tolerance * other.norm()
 
 
 def test_logits_far_apart_do_not_overflow() -> None:

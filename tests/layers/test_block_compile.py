@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpu import NEEDS_GPU
 
 from dnl_det.layers import build_attention
 
@@ -47,6 +48,19 @@ def test_compiled_gradients(build: Any, features: Any) -> None:
     inputs = (x, *block.parameters())
     expected = torch.autograd.grad(block(x).square().sum(), inputs)
     actual = torch.autograd.grad(compiled(x).square().sum(), inputs)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=NEEDS_GPU)])
+def test_compiled_by_inductor(variant: Variant, build: Any, features: Any, device: str) -> None:
+    name, kwargs = variant
+    block = build(name, **kwargs).to(device)
+    x = features(2, 8, 6, 5).to(device).requires_grad_()
+    compiled = torch.compile(block, fullgraph=True)
+    torch.testing.assert_close(compiled(x), block(x), rtol=0, atol=1e-10)
+    inputs = (x, *block.parameters())
+    actual = torch.autograd.grad(compiled(x).square().sum(), inputs)
+    expected = torch.autograd.grad(block(x).square().sum(), inputs)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpu import NEEDS_GPU
 from torch import Tensor, nn
 
 from dnl_det.layers import DisentangledNonLocal2d, NonLocal2d
@@ -28,13 +29,7 @@ def half(request: pytest.FixtureRequest) -> torch.dtype:
         "autocast",
         "half-input",
         "half-module",
-        pytest.param(
-            "autocast-cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-            ],
-        ),
+        pytest.param("autocast-cuda", marks=NEEDS_GPU),
     ]
 )
 def run(request: pytest.FixtureRequest, half: torch.dtype) -> Run:

@@ -51,7 +51,9 @@ def test_every_recording_is_compared(shared: Path) -> None:
         for backend in (("plain", "chunked", "sdpa") if name in ("dnl", "nl") else (None,))
     ],
 )
-def test_output_and_gradients_equal_the_authors(shared: Path, recorded: str, backend: str) -> None:
+def test_output_and_gradients_equal_the_authors(
+    shared: Path, recorded: str, backend: str, device: str
+) -> None:
     with np.load(shared / "official" / "blocks" / f"{recorded}.npz") as file:
         recording = dict(file)
     name, kwargs = RECORDINGS[recorded]
@@ -65,12 +67,12 @@ def test_output_and_gradients_equal_the_authors(shared: Path, recorded: str, bac
         key: value.shape for key, value in parameters.items()
     }
     block.load_state_dict(parameters)
-    y = block(x)
-    y.backward(torch.from_numpy(recording["grad_out"]))
+    y = block.to(device)(x.to(device))
+    y.backward(torch.from_numpy(recording["grad_out"]).to(device))
 
-    torch.testing.assert_close(y, torch.from_numpy(recording["y"]), rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(y.cpu(), torch.from_numpy(recording["y"]), rtol=0, atol=TOLERANCE)
     torch.testing.assert_close(
         x.grad, torch.from_numpy(recording["grad_x"]), rtol=0, atol=TOLERANCE
     )
-    gradients = {key: parameter.grad for key, parameter in block.named_parameters()}
+    gradients = {key: parameter.grad.cpu() for key, parameter in block.named_parameters()}
     torch.testing.assert_close(gradients, _group(recording, "grad/"), rtol=0, atol=TOLERANCE)

@@ -139,7 +139,11 @@ REFERENCES: dict[str, Callable[..., ndarray]] = {"dnl": _dnl, "nl": _nl, "snl": 
 
 @pytest.mark.parametrize("size", [(3, 4), (4, 5)])
 def test_output_equals_a_loop_over_positions(
-    variant: tuple[str, dict[str, Any]], size: tuple[int, int], build: Any, features: Any
+    variant: tuple[str, dict[str, Any]],
+    size: tuple[int, int],
+    build: Any,
+    features: Any,
+    device: str,
 ) -> None:
     name, kwargs = variant
     block = build(name, **kwargs)
@@ -148,7 +152,7 @@ def test_output_equals_a_loop_over_positions(
     kwargs = {key: value for key, value in kwargs.items() if key != "backend"}
 
     expected = np.stack([REFERENCES[name](p, image.numpy(), **kwargs) for image in x])
-    y = block(x)
+    y = block.to(device)(x.to(device)).cpu()
     torch.testing.assert_close(
         y.flatten(2).detach(), torch.from_numpy(expected), rtol=0, atol=1e-12
     )

@@ -24,12 +24,12 @@ WITH_OUTPUTS = ("baseline", "nl_c4", "dnl_c4c5all")
 def converted_model(root, official_file, tmp_path, caplog):
     """From the name of a layout to the model of its config, filled with the converted file."""
 
-    def build(name, kind=Checkpointer):
+    def build(name, kind=Checkpointer, device="cpu"):
         out = tmp_path / f"converted_{name}.pth"
         assert main(["convert", str(official_file(name)), str(out)]) == 0
         file = f"configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_{LAYOUTS[name]}.yaml"
         cfg = load_config(str(root / file))
-        cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.DEVICE = device
         model = Trainer.build_model(cfg).eval()
         with torch.no_grad():
             for parameter in model.parameters():
@@ -45,19 +45,19 @@ def converted_model(root, official_file, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", WITH_OUTPUTS)
-def test_features_boxes_and_masks_are_the_authors(name, converted_model, official):
-    model = converted_model(name)
+def test_features_boxes_and_masks_are_the_authors(name, converted_model, official, device):
+    model = converted_model(name, device=device)
     expected = np.load(official / f"outputs_{name}.npz")
     image = {"image": torch.from_numpy(expected["image_rgb"]), "height": 256, "width": 320}
     with torch.no_grad():
         tensor = model.preprocess_image([image]).tensor
         features = {**model.backbone.bottom_up(tensor), **model.backbone(tensor)}
-        found = model.inference([image], do_postprocess=False)[0]
+        found = model.inference([image], do_postprocess=False)[0].to("cpu")
     levels = [key.removeprefix("feat/") for key in expected if key.startswith("feat/")]
     assert set(levels) == {"res2", "res3", "res4", "res5", "p2", "p3", "p4", "p5", "p6"}
     for level in levels:
         theirs = expected[f"feat/{level}"]
-        error = np.abs(features[level][0, :8].numpy() - theirs).max()
+        error = np.abs(features[level][0, :8].cpu().numpy() - theirs).max()
         assert error <= 1e-5 * np.abs(theirs).max(), level
 
     assert len(found) == 100
@@ -71,7 +71,7 @@ def test_features_boxes_and_masks_are_the_authors(name, converted_model, officia
         final = json.loads((official / "final_dnl_c4c5all.json").read_text())
         h, w = final["original_height"], final["original_width"]
         with torch.no_grad():
-            result = model([{**image, "height": h, "width": w}])[0]["instances"]
+            result = model([{**image, "height": h, "width": w}])[0]["instances"].to("cpu")
         _assert_final(result, final["detections"])
 
 

@@ -65,8 +65,8 @@ def assert_first_step(compare, step, losses, norms, arrays):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_three_steps_in_float64_are_the_authors(name, compare, recordings, official):
-    step = compare.Step(recordings, official, name).run(3)
+def test_three_steps_in_float64_are_the_authors(name, compare, recordings, official, device):
+    step = compare.Step(recordings, official, name, device=device).run(3)
     assert_first_step(compare, step, losses=1e-13, norms=1e-11, arrays=1e-11)
     for number, (losses, norm) in enumerate(zip(step.losses, step.grad_norms, strict=True)):
         recorded = step.recorded["steps"][number]

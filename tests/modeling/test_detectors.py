@@ -103,12 +103,12 @@ def images(side=64, count=2):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_detector_trains_and_detects(name):
+def test_detector_trains_and_detects(name, device):
     torch.manual_seed(0)
     backbone, has_res5, keys = DETECTORS[name]
     cfg = get_cfg()
     add_dnl_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = device
     cfg.MODEL.BACKBONE.NAME = backbone
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
     cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 16

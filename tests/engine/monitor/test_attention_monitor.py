@@ -18,8 +18,9 @@ from dnl_det.engine.monitor.fixed_images import choose_fixed_images
 ALWAYS = ("MODEL.DNL.MONITOR_TIMES", "100", "MODEL.DNL.MONITOR_SHARE", "1000.0")
 
 
-def config(root, tiny, output, *overrides, name="disentangled"):
-    keys = ["OUTPUT_DIR", str(output), "MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "('shapes_train',)"]
+def config(root, tiny, output, *overrides, name="disentangled", device="cpu"):
+    keys = ["OUTPUT_DIR", str(output), "MODEL.DEVICE", device]
+    keys += ["DATASETS.TRAIN", "('shapes_train',)"]
     cfg = load_config(str(root / f"configs/Shapes/{name}.yaml"), [*tiny, *keys, *overrides])
     output.mkdir(exist_ok=True)
     return cfg
@@ -47,13 +48,14 @@ def events(folder):
     return accumulator
 
 
-def test_a_segmentation_model_is_watched_in_whole_images(root, shapes, tmp_path):
+def test_a_segmentation_model_is_watched_in_whole_images(root, shapes, tmp_path, device):
     keys = [
         *("DATASETS.TRAIN", "('shapes_sem_seg_train',)", "SOLVER.IMS_PER_BATCH", "2"),
         *("SOLVER.MAX_ITER", "2", "DATALOADER.NUM_WORKERS", "0", *ALWAYS),
         *("TEST.SLIDING_WINDOW.SIZE", "[64, 64]", "TEST.SLIDING_WINDOW.STRIDE", "[64, 64]"),
     ]
-    trainer = train(config(root, [], tmp_path / "run", *keys, name="sem_seg_disentangled"))
+    model = {"name": "sem_seg_disentangled", "device": device}
+    trainer = train(config(root, [], tmp_path / "run", *keys, **model))
     assert monitor_of(trainer).turns == 2
     assert trainer.model.window == (64, 64)
     found = events(tmp_path / "run")
@@ -65,8 +67,8 @@ def test_a_segmentation_model_is_watched_in_whole_images(root, shapes, tmp_path)
             assert f"attention/image{index}/{picture}" in found.Tags()["images"]
 
 
-def test_tensorboard_gets_scalars_and_pictures(root, shapes, tiny, tmp_path):
-    cfg = config(root, tiny, tmp_path / "run", *ALWAYS, "SOLVER.MAX_ITER", "3")
+def test_tensorboard_gets_scalars_and_pictures(root, shapes, tiny, tmp_path, device):
+    cfg = config(root, tiny, tmp_path / "run", *ALWAYS, "SOLVER.MAX_ITER", "3", device=device)
     trainer = train(cfg)
     assert monitor_of(trainer).turns == 3
     found = events(tmp_path / "run")

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from detectron2.utils.env import seed_all_rng
+from gpu import NEEDS_GPU
 from torch import nn
 
 from dnl_det.checkpoint import Checkpointer
@@ -34,11 +36,27 @@ def test_training_learns_and_gives_box_and_mask_ap(root, shapes, tiny, tmp_path)
 
 
 def test_amp_without_a_gpu_is_refused_before_anything_is_built(root, shapes, tiny, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
     cfg = shapes_config(root, tiny, tmp_path, "SOLVER.AMP.ENABLED", "True")
     with pytest.raises(ValueError, match=r"SOLVER.AMP.ENABLED: True needs a CUDA device"):
         Trainer(cfg)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=NEEDS_GPU)], indirect=True)
+def test_amp_has_the_losses_of_float32(root, shapes, tiny, tmp_path, device):
+    def losses(amp):
+        keys = ("SOLVER.AMP.ENABLED", amp, "SOLVER.MAX_ITER", "4", "SEED", "1")
+        cfg = shapes_config(root, tiny, tmp_path / amp, *keys, "MODEL.RESNETS.NORM", "LN")
+        cfg.MODEL.DEVICE, cfg.DATASETS.TEST = device, ()
+        seed_all_rng(1)
+        trainer = Trainer(cfg)
+        trainer.train()
+        scaler = torch.load(tmp_path / amp / "model_final.pth")["trainer"]["_trainer"]
+        assert ("grad_scaler" in scaler) == (amp == "True")
+        return [value for value, _ in trainer.storage.history("total_loss").values()]
+
+    found, expected = losses("True"), losses("False")
+    assert len(found) == 4
+    assert found == pytest.approx(expected, rel=0.05)
 
 
 def test_the_paper_s_schedule(root):
