@@ -112,6 +112,8 @@ def assert_same_classes(logits, classes, ties=0):
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_features_and_logits_are_the_recorded(name, converted, official, device):
+    # On a GPU, products are summed in another order: of the scale, 3e-5 were measured on an H200.
+    tolerance = 1e-5 if device == "cpu" else 1e-4
     recorded = np.load(official / f"outputs_{name}.npz")
     whole = ["TEST.SLIDING_WINDOW.SIZE", [], "TEST.SLIDING_WINDOW.STRIDE", []]
     cfg, model = converted(name, "MODEL.RESNETS.OUT_FEATURES", FEATURES, *whole, device=device)
@@ -119,7 +121,7 @@ def test_features_and_logits_are_the_recorded(name, converted, official, device)
     pixels = (inputs["image"].to(device) - model.pixel_mean) / model.pixel_std
     features = model.backbone(ImageList.from_tensors([pixels]).tensor)
     for feature in FEATURES:
-        assert_within(features[feature][0, :8], recorded[f"feat/{feature}"], 1e-5)
+        assert_within(features[feature][0, :8], recorded[f"feat/{feature}"], tolerance)
     stages = {}
     for key, module in HEAD.items():
         if key in recorded.files:
@@ -129,14 +131,14 @@ def test_features_and_logits_are_the_recorded(name, converted, official, device)
     logits = model.sem_seg_head.predict(features)[0]
     assert len(stages) >= 1
     for key, output in stages.items():
-        assert_within(output, recorded[key], 1e-5)
-    assert_within(logits, recorded["logits"], 1e-5)
-    assert_within(logits, recorded["logits_float64"], 1e-5)
+        assert_within(output, recorded[key], tolerance)
+    assert_within(logits, recorded["logits"], tolerance)
+    assert_within(logits, recorded["logits_float64"], tolerance)
     auxiliary = model.sem_seg_head.aux(features["res4"])[0]
-    assert_within(auxiliary, recorded["aux_logits"], 1e-5)
+    assert_within(auxiliary, recorded["aux_logits"], tolerance)
 
     (output,) = model([inputs])
-    assert_within(output["sem_seg"][:, ::4, ::4], recorded["resized_logits_4"], 1e-5)
+    assert_within(output["sem_seg"][:, ::4, ::4], recorded["resized_logits_4"], tolerance)
     ties = 1 if name.startswith("authors") else 0
     assert_same_classes(output["sem_seg"], recorded["argmax"], ties)
 
@@ -212,11 +214,12 @@ def test_a_training_step_has_the_recorded_losses_and_gradients(converted, offici
     ours = {entry.theirs: entry.ours for entry in recognise(state).entries}
     parameters = dict(model.named_parameters())
     assert {ours[key] for key in norms} == parameters.keys()
-    # In float64 they are as far from the recording: float32 decides otherwise at some ReLU.
+    # In float64 they are as far from the recording: float32 decides otherwise at some ReLU. On a
+    # GPU, 5.3e-3 were measured (H200).
+    tolerance = 3e-3 if device == "cpu" else 1e-2
     for key, norm in norms.items():
-        assert parameters[ours[key]].grad.norm().item() == pytest.approx(
-            norm, rel=3e-3, abs=1e-6
-        ), key
+        found = parameters[ours[key]].grad.norm().item()
+        assert found == pytest.approx(norm, rel=tolerance, abs=1e-6), key
     head, stem = model.sem_seg_head, model.backbone.stem
     for key, parameter in {
         "decode_head.conv_seg.weight": head.predictor.weight,
@@ -224,7 +227,7 @@ def test_a_training_step_has_the_recorded_losses_and_gradients(converted, offici
         "backbone.stem.0.weight": stem.conv1.weight,
         "auxiliary_head.conv_seg.bias": head.aux.predictor.bias,
     }.items():
-        assert_within(parameter.grad, recorded[f"grad/{key}"], 3e-3)
+        assert_within(parameter.grad, recorded[f"grad/{key}"], tolerance)
     # The queries' mean is subtracted: exactly 0.
     assert head.attention.conv_query.bias.grad.abs().max() < 1e-7
     for key, module in {
