@@ -93,7 +93,7 @@ def test_no_input_is_overwritten(compare, tmp_path):
 
 
 def test_without_hotcoco_it_says_what_to_install(compare, monkeypatch):
-    monkeypatch.setattr("dnl_det.cli.compare.find_spec", lambda _: None)
+    monkeypatch.setattr("dnl_det.evaluation.detections_file.find_spec", lambda _: None)
     with pytest.raises(SystemExit, match="compare needs the package hotcoco: pip install hotcoco"):
         compare(FOUND, FOUND, TRUTH)
 
