@@ -18,6 +18,7 @@ COMMANDS = (
     "diagnose",
     "explore",
     "predict",
+    "report",
     "shapes",
 )
 

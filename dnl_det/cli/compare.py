@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
         if args.output:
             refuse_to_overwrite([args.output], [args.first, args.second, args.ground_truth])
         truth = read_annotations(args.ground_truth)
-        both = [
+        first, second = (
             evaluate_detections(file, truth, read_detections(file, truth), args.task)
             for file in (args.first, args.second)
-        ]
+        )
     import hotcoco
 
-    found = dict(hotcoco.compare(*both, n_bootstrap=args.draws, seed=args.seed))
+    found = dict(hotcoco.compare(first, second, n_bootstrap=args.draws, seed=args.seed))
     print(_tables(found))
     if args.output:
         content = {"first": args.first, "second": args.second, "task": args.task, **found}

@@ -115,6 +115,11 @@ class CheckedCOCOEvaluator(COCOEvaluator):
                     f"as COCO's does, and the model gives up to {self._max_dets_per_image[-1]} in "
                     f"all. Of all of them:\n{create_small_table(beyond)}"
                 )
+        if self._folder:
+            logger.info(
+                "Errors, confusions, thresholds and the worst images: python -m dnl_det report "
+                f"{file} --ground-truth {self._metadata.json_file}"
+            )
 
     def _warn_of_not_finite(self, predictions: list[dict[str, Any]]) -> None:
         affected = [p for p in predictions if _NOT_FINITE in p]

@@ -103,10 +103,22 @@ def tool(root):
     return module
 
 
+@pytest.mark.parametrize("first_id", [0, 1])
 @pytest.mark.parametrize("task", ["bbox", "segm"])
-def test_generated_detections_with_crowds(tool, registered, tmp_path, task):
+def test_generated_detections_with_crowds(tool, registered, tmp_path, task, first_id):
+    """Of images and categories numbered from 0 too; annotations are from 1, see check-data."""
     truth, predictions = tool.generate(images=60, objects=500, detections=100)
     assert any(annotation["iscrowd"] for annotation in truth["annotations"])
+    for one in [*truth["images"], *truth["categories"]]:
+        one["id"] += first_id - 1
+    for one in truth["annotations"]:
+        one["category_id"] += first_id - 1
+    for entry in [
+        *truth["annotations"],
+        *predictions,
+        *(i for p in predictions for i in p["instances"]),
+    ]:
+        entry["image_id"] += first_id - 1
     registered(truth)
     evaluators = [
         HotCOCOEvaluator(NAME, (task,), output_dir=str(tmp_path / "ours")),
