@@ -48,6 +48,7 @@ ROOMS = {
     "data.checks": {"augmentations", "label_folders", "labels", "reading", "registering"},
     "data.shapes": {"registering"},
     "modeling.semantic": {"block_keys", "norm", "rules"},
+    "evaluation.report": {"pictures"},
     "engine.config": set(),
     "engine.monitor": set(),
     "engine.training": {"config", "monitor"},
