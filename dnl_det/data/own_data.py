@@ -48,13 +48,7 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
         return True
     categories: dict[str, Categories] = {}
     for split, (name, key) in _SPLITS.items():
-        json_file, images = cfg.DATASETS[f"{split}_JSON"], cfg.DATASETS[f"{split}_IMAGES"]
-        if bool(json_file) != bool(images):
-            given, missing = ("JSON", "IMAGES") if json_file else ("IMAGES", "JSON")
-            raise ValueError(
-                f"DATASETS.{split}_{given} is set and DATASETS.{split}_{missing} is not: give both "
-                f"(--{split.lower()}-json and --{split.lower()}-images)"
-            )
+        json_file, images = _both(cfg, split, "JSON", "IMAGES")
         if json_file:
             if is_semantic(cfg):
                 raise ValueError(
@@ -95,6 +89,19 @@ def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:
     return True
 
 
+def _both(cfg: CfgNode, split: str, *kinds: str) -> list[str]:
+    """The values of two keys of a split, of which none or both are set."""
+    values = [cfg.DATASETS[f"{split}_{kind}"] for kind in kinds]
+    if any(values) and not all(values):
+        given, missing = sorted(kinds, key=lambda kind: not cfg.DATASETS[f"{split}_{kind}"])
+        options = " and ".join(f"--{split}-{kind}".lower() for kind in kinds)
+        raise ValueError(
+            f"DATASETS.{split}_{given} is set and DATASETS.{split}_{missing} is not: give both "
+            f"({options})"
+        )
+    return values
+
+
 def _use_label_folders(cfg: CfgNode, will_be_checked: bool) -> None:
     """The same of ``DATASETS.{TRAIN,VAL}_{LABELS,IMAGES}`` and ``CLASSES``."""
     keys, used = cfg.DATASETS, []
@@ -112,20 +119,12 @@ def _use_label_folders(cfg: CfgNode, will_be_checked: bool) -> None:
         )
     classes = read_classes(keys.CLASSES)
     for split, (name, key) in _SPLITS.items():
-        images, labels, json_file = (
-            keys[f"{split}_{kind}"] for kind in ("IMAGES", "LABELS", "JSON")
-        )
-        if json_file:
+        if keys[f"{split}_JSON"]:
             raise ValueError(
                 f"DATASETS.{split}_JSON is set, and so are labels: a run learns objects or the "
                 "classes of pixels; leave one away"
             )
-        if bool(images) != bool(labels):
-            given, missing = ("IMAGES", "LABELS") if images else ("LABELS", "IMAGES")
-            raise ValueError(
-                f"DATASETS.{split}_{given} is set and DATASETS.{split}_{missing} is not: give both "
-                f"(--{split.lower()}-images and --{split.lower()}-labels)"
-            )
+        images, labels = _both(cfg, split, "IMAGES", "LABELS")
         if labels:
             if not will_be_checked:
                 _check_folders(name, images, labels)

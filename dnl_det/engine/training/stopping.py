@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -10,10 +11,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ...data import UnreadableImageError
+from ...evaluation import LabelError
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# How torch words that a process of the loader has died.
+_KILLED_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by|exited unexpectedly)")
+# How torch words that a batch norm has no variance to divide by.
+_ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 class StopOnSignal(HookBase):
@@ -113,3 +122,27 @@ def _at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+def reason_to_stop(cfg: CfgNode, error: Exception) -> str:
+    """What happened and what to do, of an error that is expected; else an empty text."""
+    text = str(error)
+    if isinstance(error, UnreadableImageError):
+        labels = isinstance(error, LabelError)
+        where = "labels" if labels else "an image that changed since the start"
+        return (
+            f" at {where}: {text}. Correct or remove {'them' if labels else 'it'}; "
+            "python -m dnl_det check-data finds others."
+        )
+    if text.startswith(_ONE_VALUE):
+        return (
+            ": an image is too small for a batch norm, which gets one value a channel. Raise "
+            f"INPUT.MIN_SIZE_TRAIN or SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}), "
+            "or set MODEL.RESNETS.NORM FrozenBN."
+        )
+    if _KILLED_WORKER.match(text):
+        return (
+            f": {text.split('. ')[0]}. Where memory is short, lower DATALOADER.NUM_WORKERS "
+            f"({cfg.DATALOADER.NUM_WORKERS})."
+        )
+    return ""

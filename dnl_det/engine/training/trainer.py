@@ -1,7 +1,6 @@
 """detectron2's trainer with this project's optimizer, checkpoints and evaluation."""
 
 import logging
-import re
 import sys
 import weakref
 from collections import OrderedDict
@@ -33,14 +32,10 @@ from .checked_step import CheckedAMPTrainer, CheckedTrainer, NotFiniteError
 from .length import LengthNote, with_epochs
 from .optimizer import build_lr_scheduler, build_optimizer
 from .resuming import check_same_optimizer, use_own_values
-from .stopping import StopOnSignal
+from .stopping import StopOnSignal, reason_to_stop
 
 # RetinaNet's running mean of the number of positive anchors, which is no buffer.
 _NORMALIZER = "loss_normalizer"
-# How torch words that a process of the loader has died.
-_KILLED_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by|exited unexpectedly)")
-# How torch words that a batch norm has no variance to divide by.
-_ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 class Trainer(DefaultTrainer):
@@ -167,33 +162,10 @@ class Trainer(DefaultTrainer):
             comm.synchronize()  # no process ends the others before all know
             self._end(message if comm.is_main_process() else 1)
         except (UnreadableImageError, ValueError, RuntimeError) as error:
-            if not (reason := self._explain(error)):
+            if not (reason := reason_to_stop(self.cfg, error)):
                 raise
             # The other processes wait for this one's gradients: whoever started them ends them.
             self._end(f"error: training stopped{reason} {self._keep()}")
-
-    def _explain(self, error: Exception) -> str:
-        """What happened and what to do, of an error that is expected; else an empty text."""
-        text = str(error)
-        if isinstance(error, UnreadableImageError):
-            labels = isinstance(error, LabelError)
-            where = "labels" if labels else "an image that changed since the start"
-            return (
-                f" at {where}: {text}. Correct or remove {'them' if labels else 'it'}; "
-                "python -m dnl_det check-data finds others."
-            )
-        if text.startswith(_ONE_VALUE):
-            return (
-                ": an image is too small for a batch norm, which gets one value a channel. Raise "
-                f"INPUT.MIN_SIZE_TRAIN or SOLVER.IMS_PER_BATCH ({self.cfg.SOLVER.IMS_PER_BATCH}), "
-                "or set MODEL.RESNETS.NORM FrozenBN."
-            )
-        if _KILLED_WORKER.match(text):
-            return (
-                f": {text.split('. ')[0]}. Where memory is short, lower DATALOADER.NUM_WORKERS "
-                f"({self.cfg.DATALOADER.NUM_WORKERS})."
-            )
-        return ""
 
     def _end(self, status: str | int) -> NoReturn:
         """Exit, without the evaluation that the last iteration's hooks make on the way out."""
