@@ -12,6 +12,7 @@ from .engine import argument_parser
 # All but train, whose options are detectron2's.
 COMMANDS = (
     "benchmark",
+    "blocks",
     "check-data",
     "compare",
     "convert",

@@ -47,7 +47,7 @@ KNOWS = {
 ROOMS = {
     "data.checks": {"augmentations", "label_folders", "labels", "reading", "registering"},
     "data.shapes": {"registering"},
-    "modeling.semantic": {"block_keys", "norm", "rules"},
+    "modeling.semantic": {"block_keys", "norm", "rules", "timm_blocks"},
     "evaluation.report": {"pictures"},
     "engine.config": set(),
     "engine.monitor": set(),

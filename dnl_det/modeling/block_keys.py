@@ -6,7 +6,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 
-# By block, the keys that it uses, and what they are called in its constructor.
+# By block, the keys that it uses, and what they are called in its constructor; timm's use none.
 BLOCK_KEYS: dict[str, dict[str, str]] = {
     "none": {},
     "dnl": {
@@ -46,7 +46,7 @@ def block_arguments(dnl: CfgNode, norm: str) -> dict[str, Any]:
         dnl: ``MODEL.DNL`` or ``MODEL.SEM_SEG_HEAD.DNL``.
         norm: of what is around the block, for ``OUT_NORM``; see detectron2's ``get_norm``.
     """
-    arguments = {argument: dnl[key] for key, argument in BLOCK_KEYS[dnl.BLOCK].items()}
+    arguments = {argument: dnl[key] for key, argument in BLOCK_KEYS.get(dnl.BLOCK, {}).items()}
     if "out_norm" in arguments:
         arguments["out_norm"] = partial(get_norm, norm) if arguments["out_norm"] else None
     return arguments

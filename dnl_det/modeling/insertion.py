@@ -6,9 +6,9 @@ from typing import Any
 
 from detectron2.modeling.backbone import ResNet
 
-from ..layers import build_attention
 from .attention_block import AttentionBlock
 from .recompute import is_recomputed, recompute_block
+from .timm_blocks import build_block
 
 
 def insert_attention(
@@ -30,7 +30,7 @@ def insert_attention(
         resnet: any ResNet of detectron2 (depth 18 to 152, ResNeXt, deformable); changed in place.
         stages: from a stage's name to block indices in it, negative ones from its end, for
             instance ``{"res4": [-2], "res5": [-3, -2, -1]}``.
-        block: ``dnl``, ``nl``, ``snl`` or ``gc``.
+        block: ``dnl``, ``nl``, ``snl``, ``gc``, or one of timm, such as ``timm/eca``.
         position: see :class:`AttentionBlock`.
         train_in_frozen: whether the attention in a frozen stage learns all the same. If not, it is
             frozen too, which is logged: it has to come from a checkpoint.
@@ -53,7 +53,7 @@ def insert_attention(
         old = stage[index]
         if isinstance(old, AttentionBlock):
             raise ValueError(f"{name}[{index}] carries attention already: insert it only once")
-        attention = build_attention(block, old.out_channels, **kwargs)
+        attention = build_block(block, old.out_channels, **kwargs)
         weight = next(old.parameters())
         attention.to(weight.device, weight.dtype)
         stage[index] = new = AttentionBlock(old, attention, position)

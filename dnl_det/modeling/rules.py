@@ -13,11 +13,12 @@ from ..layers.disentangled_non_local import MODES, WHITENINGS
 from ..layers.global_context import FUSIONS, POOLINGS
 from ..layers.non_local import KERNELS
 from .attention_block import POSITIONS
+from .timm_blocks import PREFIX, TIMM_BLOCKS, check_timm_block
 
 STAGES = ("res2", "res3", "res4", "res5")
 
 _CHOICES = {
-    "BLOCK": ("none", *BLOCKS),
+    "BLOCK": ("none", *BLOCKS, *(PREFIX + name for name in TIMM_BLOCKS)),
     "MODE": MODES,
     "WHITENING": tuple(WHITENINGS),
     "POSITION": POSITIONS,
@@ -95,6 +96,7 @@ def check_attention_keys(prefix: str, dnl: CfgNode) -> None:
     Raises:
         ValueError: names the key, its value, what is allowed and the nearest of it.
     """
+    check_timm_block(f"{prefix}.BLOCK", dnl.BLOCK)
     for key, value in dnl.items():
         if key in _CHOICES:
             check_choice(f"{prefix}.{key}", value, _CHOICES[key])

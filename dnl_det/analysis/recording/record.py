@@ -187,7 +187,7 @@ def record_attention(
     if not blocks:
         raise ValueError(
             "the model has no attention block: MODEL.DNL.RES2 to RES5 are empty, BLOCK is none, or "
-            "it is not a model of dnl_det"
+            "its block is one of timm, or it is not a model of dnl_det"
         )
     known = {**_strides(model), **(strides or {})}
     record = AttentionRecord()

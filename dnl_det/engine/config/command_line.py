@@ -110,12 +110,12 @@ def _warn_of_unused_keys(cfg: CfgNode) -> None:
     """Keys of ``MODEL.DNL`` that were set and that its block does not have."""
     defaults = get_cfg()
     add_dnl_config(defaults)
-    used = BLOCK_KEYS[cfg.MODEL.DNL.BLOCK]
+    used = BLOCK_KEYS.get(cfg.MODEL.DNL.BLOCK, {})
     for key in {key for keys in BLOCK_KEYS.values() for key in keys if key not in used}:
-        if used and cfg.MODEL.DNL[key] != defaults.MODEL.DNL[key]:
+        if cfg.MODEL.DNL.BLOCK != "none" and cfg.MODEL.DNL[key] != defaults.MODEL.DNL[key]:
             logging.getLogger(__name__).warning(
                 f"MODEL.DNL.{key}: {cfg.MODEL.DNL[key]!r} has no effect: BLOCK "
-                f"{cfg.MODEL.DNL.BLOCK} has {', '.join(used)}"
+                f"{cfg.MODEL.DNL.BLOCK} has {', '.join(used) or 'no keys'}"
             )
 
 

@@ -14,9 +14,9 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from ...layers import build_attention
 from ..block_keys import block_arguments
 from ..norm import replace_sync_bn
+from ..timm_blocks import build_block
 from .check import check_sem_seg_head
 from .loss import SemSegLoss
 
@@ -83,7 +83,7 @@ class DNLSemSegHead(nn.Module):
         self.conv1 = _conv(inputs, channels, norm)
         self.attention = None
         if block != "none":
-            self.attention = build_attention(block, channels, **(block_arguments or {}))
+            self.attention = build_block(block, channels, **(block_arguments or {}))
         self.conv2 = _conv(channels, channels, norm)
         self.conv_cat = _conv(inputs + channels, channels, norm) if concat else None
         self.dropout = nn.Dropout2d(dropout)
