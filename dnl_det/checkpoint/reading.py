@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .tensor_files import SUFFIX, read_tensors, require
+
 TRUST_VARIABLE = "DNL_DET_TRUST_WEIGHTS"
 
 # What a pickle of arrays needs from NumPy; "core" became "_core" in NumPy 2.
@@ -45,8 +47,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
         path: ``.pkl`` as in detectron2's model zoo is read by Python's unpickler, restricted to
-            arrays; any other name by ``torch.load(weights_only=True)``. With
-            ``DNL_DET_TRUST_WEIGHTS=1`` in the environment both unpickle everything.
+            arrays; ``.safetensors`` by safetensors; any other name by
+            ``torch.load(weights_only=True)``. With ``DNL_DET_TRUST_WEIGHTS=1`` in the environment
+            the first and the last unpickle everything.
 
     Returns:
         The file's dictionary, as it is; tensors on the CPU.
@@ -55,11 +58,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: no such file.
         UnsafeCheckpointError: it refers to something that is not data.
         DamagedCheckpointError: it is empty, cut off, or not a checkpoint.
-        ValueError: it holds no dictionary.
+        ValueError: it holds no dictionary, or is a .safetensors and that package is missing.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix == SUFFIX:
+        require("safetensors", path)
     try:
         content = _read(path)
     except Exception as error:  # unpickling raises whatever the bytes make it raise
@@ -88,6 +93,8 @@ def check_sums(path: str | os.PathLike[str]) -> None:
 
 
 def _read(path: Path) -> Any:
+    if path.suffix == SUFFIX:
+        return read_tensors(path)
     trusted = os.environ.get(TRUST_VARIABLE) == "1"
     if trusted:
         logging.getLogger(__name__).warning(
@@ -166,6 +173,6 @@ def _explain(path: Path, error: Exception) -> ValueError:
     reason = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0]
     return DamagedCheckpointError(
         f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason[:200]}). It "
-        "must be a file of torch.save, such as a .pth, or a .pkl of arrays as in detectron2's "
-        "model zoo; a damaged download has to be fetched again"
+        "must be a file of torch.save, such as a .pth, a .safetensors, or a .pkl of arrays as in "
+        "detectron2's model zoo; a damaged download has to be fetched again"
     )

@@ -3,8 +3,9 @@
 example:
   python -m dnl_det convert authors_dnl_c4c5all.pth dnl_c4_c5all.pth
 
-The layout is recognised by itself, every tensor is accounted for, and a file that does not fit is
-refused. Nothing in the file can run code. The commands to evaluate the model are printed.
+OUT is a .pth, or a .safetensors where its name ends so. The layout is recognised by itself, every
+tensor is accounted for, and a file that does not fit is refused. Nothing in the file can run code.
+The commands to evaluate the model are printed.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import Conversion, convert
+from ..checkpoint.tensor_files import SUFFIX, require, tensor_bytes
 from ..engine import exit_on_bad_input
 from ..files import refuse_to_overwrite, write_whole
 from ..model_zoo import get_config_file
@@ -22,31 +24,43 @@ from ..model_zoo import get_config_file
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("input", metavar="IN", type=Path, help="the original checkpoint")
-    parser.add_argument("output", metavar="OUT", type=Path, help="the .pth to write")
+    parser.add_argument("output", metavar="OUT", type=Path, help="the file to write")
+    text = "of OUT: pth or safetensors (default: by its name's end)"
+    parser.add_argument("--format", choices=("pth", "safetensors"), help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, write, and print what went where."""
     with exit_on_bad_input():
-        _check_output(args.output, args.overwrite)
+        kind = _check_output(args.output, args.format, args.overwrite)
         refuse_to_overwrite([args.output], [args.input])
         conversion = convert(args.input)
         with write_whole(args.output) as file:
-            torch.save(conversion.checkpoint, file)
+            if kind == SUFFIX:
+                file.write(tensor_bytes(conversion.checkpoint))
+            else:
+                torch.save(conversion.checkpoint, file)
     print(_report(conversion, args.output))
     return 0
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
-    if output.suffix != ".pth":
-        raise ValueError(f"OUT: {output} must end with .pth, which detectron2 reads as tensors")
+def _check_output(output: Path, wanted: str | None, overwrite: bool) -> str:
+    """The file's ending, ``.pth`` or ``.safetensors``."""
+    allowed = (f".{wanted}",) if wanted else (".pth", SUFFIX)
+    if output.suffix not in allowed:
+        raise ValueError(
+            f"OUT: {output} must end with {' or '.join(allowed)}; detectron2 alone reads .pth"
+        )
+    if output.suffix == SUFFIX:
+        require("safetensors", output)
     if output.exists() and not overwrite:
         raise FileExistsError(
             f"OUT: {output} is there already: give another name, or --overwrite to replace it"
         )
     if not output.parent.is_dir():
         raise FileNotFoundError(f"OUT: there is no folder {output.parent}: make it first")
+    return output.suffix
 
 
 def _report(conversion: Conversion, output: Path) -> str:

@@ -61,7 +61,7 @@ def test_output_is_never_replaced_unasked(tmp_path, capsys):
     assert main(["convert", str(file), str(out), "--overwrite"]) == 0
     assert set(torch.load(out, weights_only=True)) >= {"model", "matching_heuristics"}
     with pytest.raises(SystemExit, match=r"OUT: .* must end with .pth"):
-        main(["convert", str(file), str(tmp_path / "out.safetensors")])
+        main(["convert", str(file), str(tmp_path / "out.bin")])
     with pytest.raises(SystemExit, match=r"OUT: there is no folder"):
         main(["convert", str(file), str(tmp_path / "gone" / "out.pth")])
     with pytest.raises(SystemExit, match=r"there is no file .*gone.pth"):
