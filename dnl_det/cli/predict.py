@@ -1,4 +1,4 @@
-"""Detect objects in images, or segment them: pictures, and what was found as files.
+"""Detect objects in images and videos, or segment them: pictures, and what was found as files.
 
 example:
   python -m dnl_det predict --config-file configs/Shapes/disentangled.yaml \\
@@ -8,10 +8,15 @@ example:
 results (bbox is x, y, width, height in pixels; segmentation is RLE), and the file of each. A model
 for semantic segmentation gives photo1_labels.png in place of the JSON: the number of each pixel's
 class, from 0 on.
+
+A video, such as clip.mp4, gives a drawn clip.mp4, and clip.jsonl: a line for each frame with its
+number, its second, and the same detections (of semantic classes, the number of pixels of each).
+Ctrl-C ends both at that frame.
 """
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,8 @@ from tqdm import tqdm
 from ..engine import exit_on_bad_input
 from ..evaluation.pictures import draw_detections, draw_labels
 from ..files import refuse_to_overwrite, write_whole
-from .inputs import Inputs, add_input_arguments, files_read, read_inputs
+from .inputs import Inputs, add_input_arguments, files_read, read_inputs, unique_stems
+from .video import Video, is_video, predict_video
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +49,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read and check everything first, then detect or segment image by image."""
     setup_logger(name="dnl_det")
+    videos = [file for file in args.images if is_video(file)]
+    args.images = [file for file in args.images if not is_video(file)]
     with exit_on_bad_input():
+        opened = [Video(file) for file in videos]
         given = read_inputs(args)
-    return _run_segmentor(given, args) if given.segments else _run_detector(given, args)
+        outputs = _video_outputs(given, args, videos)
+    status = 0
+    if args.images:
+        status = _run_segmentor(given, args) if given.segments else _run_detector(given, args)
+    for video, files in zip(opened, outputs, strict=True):
+        with exit_on_bad_input():
+            show = partial(_show, given, args.threshold, video.file)
+            count, whole = predict_video(given.predictor, video, files, show)
+        print(f"{count:,} frames: {files[0]}, {files[1]}")
+        if not whole:
+            print("Stopped by Ctrl-C; both files end there.")
+            return 130
+        if count < video.count:
+            print(f"The file says that it has {video.count:,}: it may be truncated.")
+    return status
+
+
+def _video_outputs(
+    given: Inputs, args: argparse.Namespace, videos: list[str]
+) -> list[tuple[Path, Path]]:
+    """The .mp4 and .jsonl of each, of which none is an input."""
+    names = unique_stems(videos)
+    outputs = [(Path(args.output, f"{n}.mp4"), Path(args.output, f"{n}.jsonl")) for n in names]
+    inputs = [*files_read(given.predictor.cfg, args), *videos]
+    refuse_to_overwrite([file for pair in outputs for file in pair], inputs)
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    return outputs
+
+
+def _show(
+    given: Inputs, threshold: float, file: str, frame: np.ndarray, found: Any
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The picture of a frame, and its numbers."""
+    if given.segments:
+        labels = found["sem_seg"].argmax(dim=0).cpu().numpy()
+        counts = np.bincount(labels.ravel(), minlength=len(given.class_names)).tolist()
+        pixels = dict(zip(given.class_names, counts, strict=True))
+        return draw_labels(frame, labels, given.metadata), {"pixels": pixels}
+    instances = found["instances"].to("cpu")
+    results = _coco_results(instances, 0, file, given.metadata)
+    kept = [{k: v for k, v in r.items() if k not in ("image_id", "file_name")} for r in results]
+    picture = draw_detections(frame, instances, given.metadata, threshold)
+    return picture, {"detections": kept}
 
 
 def _run_detector(given: Inputs, args: argparse.Namespace) -> int:
