@@ -41,10 +41,10 @@ def commands(guides):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_python_examples_run(guides, capsys):
     blocks = re.findall(r"```python\n(.*?)```", guides, re.DOTALL)
-    assert len(blocks) == 4
-    first, zoo, by_hand = {}, {}, {}
+    assert len(blocks) == 5
+    first, zoo, by_hand, lazy = {}, {}, {}, {}
     # The third, an export, goes on from the first.
-    for block, space in zip(blocks, (first, zoo, first, by_hand), strict=True):
+    for block, space in zip(blocks, (first, zoo, first, by_hand, lazy), strict=True):
         exec(compile(block, "README.md", "exec"), space)
     printed = capsys.readouterr().out
     assert "Instances(num_instances=" in printed
@@ -53,6 +53,7 @@ def test_python_examples_run(guides, capsys):
     assert re.fullmatch(r"\d+ boxes", printed.splitlines()[-1])
     assert hasattr(first["model"].backbone.bottom_up.res4[4], "attention")
     assert hasattr(by_hand["resnet"].res5[0], "attention")
+    assert hasattr(lazy["detector"].backbone.bottom_up.res5[0], "attention")
 
 
 def test_training_commands_are_understood(guides, root, monkeypatch):

@@ -10,7 +10,8 @@ from detectron2.config import LazyCall, LazyConfig, instantiate
 from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
 from detectron2.utils.events import EventStorage
 
-from dnl_det.modeling import insert_attention
+from dnl_det.modeling import insert_attention, recompute_stages
+from dnl_det.modeling.recompute import is_recomputed
 
 ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 MODELS = sorted(
@@ -83,3 +84,36 @@ def test_model_of_a_python_config(file):
         for feature, expected in pairs:
             margin = 1e-5 * expected.abs().max()
             torch.testing.assert_close(feature, expected, rtol=1e-4, atol=margin)
+
+
+@pytest.mark.parametrize(
+    ("block", "arguments"),
+    [
+        ("dnl", {"temperature": 0.1}),
+        ("gc", {"fusion": ["add", "mul"]}),
+        ("timm/se", {"rd_ratio": 0.25}),
+    ],
+)
+def test_a_saved_config_builds_the_same_model(block, arguments, tmp_path):
+    """Lists and dictionaries of OmegaConf as arguments, and all of it from the saved YAML."""
+    if block.startswith("timm"):
+        pytest.importorskip("timm")
+    cfg = LazyConfig.load(str(ZOO / "common/models/mask_rcnn_fpn.py"))
+    backbone = cfg.model.backbone
+    backbone.in_features = ["res2", "res3", "res4", "res5"]
+    stages = {"res4": [-2], "res5": [-3, -2, -1]}
+    inserted = LazyCall(insert_attention)(
+        resnet=backbone.bottom_up, stages=stages, block=block, **arguments
+    )
+    backbone.bottom_up = LazyCall(recompute_stages)(resnet=inserted, stages=["res4"])
+    model = instantiate(cfg.model)
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    again = instantiate(LazyConfig.load(str(tmp_path / "config.yaml")).model)
+    again.load_state_dict(model.state_dict())
+    names = {n.rpartition(".attention")[0] for n, _ in model.named_modules() if "attention" in n}
+    assert {name.partition("bottom_up.")[2] for name in names} >= {"res4.4", "res5.0", "res5.2"}
+    assert is_recomputed(again.backbone.bottom_up.res4[4])
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found, expected = (m.eval().backbone.bottom_up(x)["res5"] for m in (again, model))
+    assert torch.equal(found, expected)
