@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from ..text import printable
 from .augmentations import is_semantic
 from .checks import Report, class_count, raise_errors
 from .checks.entries import check_categories
@@ -20,7 +21,35 @@ from .registering import register
 
 OWN_TRAIN = "own_train"
 _SPLITS = {"TRAIN": (OWN_TRAIN, "TRAIN"), "VAL": ("own_val", "TEST")}
+_ROBOFLOW = {"TRAIN": ("train",), "VAL": ("valid", "val")}
+_ROBOFLOW_FILE = "_annotations.coco.json"
 Categories = list[tuple[int, str]]
+
+
+def roboflow_keys(folder: str) -> list[str]:
+    """``KEY, VALUE, ...`` of a data set that Roboflow has exported in COCO's format.
+
+    Args:
+        folder: with ``train/_annotations.coco.json``, ``valid/`` likewise or both, and the images
+            beside them.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    keys = []
+    for split, names in _ROBOFLOW.items():
+        for name in names:
+            if (file := Path(folder, name, _ROBOFLOW_FILE)).is_file():
+                keys += [f"DATASETS.{split}_JSON", str(file)]
+                keys += [f"DATASETS.{split}_IMAGES", str(file.parent)]
+                break
+    if not keys:
+        raise ValueError(
+            f"--data: {printable(folder)} has no train/{_ROBOFLOW_FILE} and no "
+            f"valid/{_ROBOFLOW_FILE}: give a folder that Roboflow has exported as COCO, or name "
+            "the files (--train-json, --train-images, --val-json, --val-images)"
+        )
+    return keys
 
 
 def use_own_data(cfg: CfgNode, will_be_checked: bool = False) -> bool:

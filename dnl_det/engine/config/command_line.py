@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from ...config import add_dnl_config
 from ...data.checks import prepare_data
 from ...data.images import check_image_keys
-from ...data.own_data import use_own_data
+from ...data.own_data import roboflow_keys, use_own_data
 from ...evaluation import check_cityscapes
 from ...modeling import BLOCK_KEYS, check_dnl_config, check_test_augmentation
 from .config_files import merge_file, merge_overrides
@@ -62,6 +62,8 @@ _COCO_VAL_IMAGES = 5000
 def argument_parser() -> argparse.ArgumentParser:
     """detectron2's command line, one's own data, and the length in epochs."""
     parser = default_argument_parser(epilog=_EPILOG)
+    text = "folder that Roboflow has exported as COCO, in place of the next options: train/, valid/"
+    parser.add_argument("--data", default="", metavar="DIR", help=text)
     for split in ("train", "val"):
         for kind, what in _KINDS.items():
             key = f"DATASETS.{split.upper()}_{kind.upper()}"
@@ -205,7 +207,7 @@ def drop_expectations_unless_trained(cfg: CfgNode, checkpoint: Mapping[str, Any]
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:
-    own = []
+    own = roboflow_keys(args.data) if args.data else []
     names = [f"{split}_{kind}" for split in ("train", "val") for kind in _KINDS]
     for name in (*names, "classes"):
         if value := getattr(args, name):
