@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import shlex
 from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
@@ -116,9 +117,9 @@ class CheckedCOCOEvaluator(COCOEvaluator):
                     f"all. Of all of them:\n{create_small_table(beyond)}"
                 )
         if self._folder:
+            words = shlex.join(["report", file, "--ground-truth", self._metadata.json_file])
             logger.info(
-                "Errors, confusions, thresholds and the worst images: python -m dnl_det report "
-                f"{file} --ground-truth {self._metadata.json_file}"
+                f"Errors, confusions, thresholds and the worst images: python -m dnl_det {words}"
             )
 
     def _warn_of_not_finite(self, predictions: list[dict[str, Any]]) -> None:
