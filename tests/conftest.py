@@ -1,9 +1,11 @@
 """What every test may use."""
 
+import importlib.util
 import logging
 import os
 import socket
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -45,6 +47,19 @@ def logs_reach_caplog() -> None:
 def root() -> Path:
     """The root of the checkout, where ``train_net.py`` and ``configs`` are."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_tool(root: Path):
+    """From the name of a script in ``tools`` to the script as a module."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, root / "tools" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

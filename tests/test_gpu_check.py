@@ -1,18 +1,14 @@
 """``make gpu-check``, as far as it goes without a GPU."""
 
-import importlib.util
 import re
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def gpu_check(root):
+def gpu_check(load_tool):
     """``tools/gpu_check.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("gpu_check", root / "tools/gpu_check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("gpu_check")
 
 
 def test_without_a_gpu_it_says_so(gpu_check, monkeypatch, tmp_path):
@@ -27,15 +23,15 @@ def test_training_steps_are_timed(gpu_check, root, tiny, tmp_path, shapes, capfd
     found = gpu_check.training_steps(
         config, False, tmp_path / "out", [*tiny, "DATASETS.TEST", "()"]
     )
-    assert re.fullmatch(r"0\.\d{3} s a step \(\d+% waiting for data\), loss \d+\.\d\d", found)
+    assert re.fullmatch(r"\d+\.\d{3} s a step \(\d+% waiting for data\), loss \d+\.\d\d", found)
     assert len((tmp_path / "out/metrics.json").read_text().splitlines()) == 1
     bad = [*tiny, "DATASETS.TRAIN", "('nowhere',)"]
-    assert gpu_check.training_steps(config, False, tmp_path / "bad", bad) == ""
+    assert gpu_check.training_steps(config, False, tmp_path / "bad", bad) == "FAILED"
     assert "nowhere" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("mark", "passes"), [("passed", True), ("failed", False)])
-def test_the_table_holds_pytests_last_line(gpu_check, monkeypatch, tmp_path, mark, passes):
+@pytest.mark.parametrize(("line", "passes"), [("1 passed", True), ("FAILED: 1 failed", False)])
+def test_the_table_holds_pytests_last_line(gpu_check, monkeypatch, tmp_path, line, passes):
     tests = tmp_path / "tests"
     tests.mkdir()
     (tests / "test_one.py").write_text(
@@ -44,6 +40,9 @@ def test_the_table_holds_pytests_last_line(gpu_check, monkeypatch, tmp_path, mar
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs a GPU\n")
     monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
-    found, line = gpu_check.run_tests(tmp_path)
-    assert found is passes
-    assert line.startswith(f"1 {mark}, 1 deselected")
+    assert gpu_check.run_tests(tmp_path).startswith(f"{line}, 1 deselected")
+
+
+def test_a_benchmark_that_fails_is_a_row(gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "BACKENDS", ("no backend",))
+    assert list(gpu_check.benchmark(tmp_path)) == [("benchmark", "FAILED")]

@@ -1,6 +1,5 @@
 """docs/MODEL_ZOO.md: its numbers are those of the models, its commands and links work."""
 
-import importlib.util
 import re
 import shlex
 
@@ -37,11 +36,8 @@ def page(whole_page):
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    spec = importlib.util.spec_from_file_location("model_zoo", root / "tools" / "model_zoo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("model_zoo")
 
 
 def test_each_model_s_size_and_ap(page, root, tool):

@@ -16,6 +16,7 @@ Ctrl-C ends both at that frame.
 
 import argparse
 import json
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,12 @@ def run(args: argparse.Namespace) -> int:
         status = _run_segmentor(given, args) if given.segments else _run_detector(given, args)
     for video, files in zip(opened, outputs, strict=True):
         with exit_on_bad_input():
-            show = partial(_show, given, args.threshold, video.file)
-            count, whole = predict_video(given.predictor, video, files, show)
+            show = partial(_show, given, args.threshold)
+            count, number = predict_video(given.predictor, video, files, show)
         print(f"{count:,} frames: {files[0]}, {files[1]}")
-        if not whole:
-            print("Stopped by Ctrl-C; both files end there.")
-            return 130
+        if number:
+            print(f"Stopped by {signal.Signals(number).name}; both files end there.")
+            return 128 + number
         if count < video.count:
             print(f"The file says that it has {video.count:,}: it may be truncated.")
     return status
@@ -79,12 +80,13 @@ def _video_outputs(
     outputs = [(Path(args.output, f"{n}.mp4"), Path(args.output, f"{n}.jsonl")) for n in names]
     inputs = [*files_read(given.predictor.cfg, args), *videos]
     refuse_to_overwrite([file for pair in outputs for file in pair], inputs)
-    Path(args.output).mkdir(parents=True, exist_ok=True)
+    if outputs:
+        Path(args.output).mkdir(parents=True, exist_ok=True)
     return outputs
 
 
 def _show(
-    given: Inputs, threshold: float, file: str, frame: np.ndarray, found: Any
+    given: Inputs, threshold: float, frame: np.ndarray, found: Any
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The picture of a frame, and its numbers."""
     if given.segments:
@@ -93,10 +95,8 @@ def _show(
         pixels = dict(zip(given.class_names, counts, strict=True))
         return draw_labels(frame, labels, given.metadata), {"pixels": pixels}
     instances = found["instances"].to("cpu")
-    results = _coco_results(instances, 0, file, given.metadata)
-    kept = [{k: v for k, v in r.items() if k not in ("image_id", "file_name")} for r in results]
-    picture = draw_detections(frame, instances, given.metadata, threshold)
-    return picture, {"detections": kept}
+    detections = _coco_results(instances, given.metadata)
+    return draw_detections(frame, instances, given.metadata, threshold), {"detections": detections}
 
 
 def _run_detector(given: Inputs, args: argparse.Namespace) -> int:
@@ -146,14 +146,16 @@ def _detect(given: Inputs, index: int, picture: Path, threshold: float) -> list[
     drawn = draw_detections(image, instances, given.metadata, threshold)
     with exit_on_bad_input(), write_whole(picture) as file:
         Image.fromarray(drawn).save(file, "PNG")
-    return _coco_results(instances, index + 1, given.files[index], given.metadata)
+    of_image = {"image_id": index + 1, "file_name": given.files[index]}
+    return [{**result, **of_image} for result in _coco_results(instances, given.metadata)]
 
 
-def _coco_results(instances: Any, image_id: int, file: str, metadata: Metadata) -> list[Any]:
+def _coco_results(instances: Any, metadata: Metadata) -> list[dict[str, Any]]:
+    """In the format of COCO results, without their image."""
     ids = {k: v for v, k in metadata.thing_dataset_id_to_contiguous_id.items()}
-    results = instances_to_coco_json(instances, image_id)
+    results: list[dict[str, Any]] = instances_to_coco_json(instances, None)
     for result in results:
+        del result["image_id"]
         result["category_name"] = metadata.thing_classes[result["category_id"]]
         result["category_id"] = ids[result["category_id"]]
-        result["file_name"] = file
     return results

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     }
     for task, found in numbers.items():
         for one, category in zip(found["classes"], truth["categories"], strict=True):
-            one["name"] = category["name"]
+            one["name"] = category["name"]  # whole, where charts have it shortened
         print("\n\n".join(_tables(task, found)), end="\n\n", flush=True)
     charts = {task: draw_charts(one, args.threshold, names) for task, one in evaluations.items()}
     worst = {

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..engine import Predictor
+from ..engine import Predictor, at_first_signal
 from ..files import write_whole
 from ..text import printable
 
@@ -68,10 +68,11 @@ class Video:
 
 def predict_video(
     predictor: Predictor, video: Video, outputs: tuple[Path, Path], show: Any
-) -> tuple[int, bool]:
+) -> tuple[int, int]:
     """Write a video with what was found, and JSON lines with the numbers.
 
-    Frames are read, shown and written one by one. Ctrl-C ends both files at that frame.
+    Frames are read, shown and written one by one. SIGINT (Ctrl-C) or SIGTERM ends both files after
+    the frame that is being shown; a second one ends at once, without files.
 
     Args:
         predictor: gives what is found in a frame.
@@ -81,7 +82,7 @@ def predict_video(
             its numbers, a dictionary.
 
     Returns:
-        The number of frames, and whether that was all.
+        The number of frames, and that of the signal which ended them early, or 0.
 
     Raises:
         OSError: a file cannot be written.
@@ -89,27 +90,26 @@ def predict_video(
     drawn, lines = outputs
     # OpenCV chooses the format by the name's end, and writes by itself.
     partial = drawn.with_name(f".{drawn.stem}.{os.getpid()}.partial.mp4")
-    writer, count, whole = None, 0, False
+    writer, count = None, 0
+    signals: list[int] = []
     try:
-        with write_whole(lines) as numbers:
-            try:
-                for frame in tqdm(video, total=video.count or None, unit="frame", desc=drawn.stem):
-                    picture, found = show(frame, predictor(frame))
-                    if writer is None:
-                        writer = _writer(partial, video.rate, picture)
-                    writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
-                    line = {"frame": count, "seconds": count / video.rate, **found}
-                    numbers.write(json.dumps(line).encode() + b"\n")
-                    count += 1
-                whole = True
-            except KeyboardInterrupt:
-                pass
+        with write_whole(lines) as numbers, at_first_signal(signals.append):
+            for frame in tqdm(video, total=video.count or None, unit="frame", desc=drawn.stem):
+                picture, found = show(frame, predictor(frame))
+                if writer is None:
+                    writer = _writer(partial, video.rate, picture)
+                writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+                line = {"frame": count, "seconds": count / video.rate, **found}
+                numbers.write(json.dumps(line).encode() + b"\n")
+                count += 1
+                if signals:
+                    break
             if writer is not None:
                 writer.release()
                 partial.replace(drawn)
     finally:
         partial.unlink(missing_ok=True)
-    return count, whole
+    return count, signals[0] if signals else 0
 
 
 def _writer(file: Path, rate: float, picture: np.ndarray) -> cv2.VideoWriter:

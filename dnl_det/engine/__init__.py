@@ -14,7 +14,7 @@ from .predictor import Predictor
 from .training.augmented_segmentor import SemanticSegmentorWithTTA
 from .training.launch import check_processes, launch
 from .training.optimizer import build_lr_scheduler, build_optimizer
-from .training.stopping import exit_on_signal
+from .training.stopping import at_first_signal, exit_on_signal
 from .training.trainer import Trainer
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "SemanticSegmentorWithTTA",
     "Trainer",
     "argument_parser",
+    "at_first_signal",
     "build_lr_scheduler",
     "build_optimizer",
     "check_processes",

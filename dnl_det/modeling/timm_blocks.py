@@ -18,7 +18,7 @@ _REFUSED = {
     "ge": "timm 1.0 cannot build it",
     "bottleneck": "it is built for one size of the feature map",
     "halo": "it takes feature maps whose sides are multiples of 8 alone",
-    "bat": "it takes feature maps whose sides are multiples of its block's alone",
+    "bat": "it takes feature maps whose sides are multiples of 7 alone",
 }
 
 

@@ -96,14 +96,15 @@ def test_the_pixels_of_semantic_classes_are_counted(model, frames, tmp_path):
     assert len(read(tmp_path / "out/clip.mp4")[0]) == 5
 
 
-def test_ctrl_c_ends_both_files_at_a_frame(model, frames, tmp_path, start):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_files_at_a_frame(model, frames, tmp_path, start, number):
     words, _ = model()
     clip = write(tmp_path / "clip.mp4", frames * 200)
     process = start("-m", "dnl_det", "predict", clip, *words)
     process.wait_until(lambda: re.search(r"\| [3-9]\d*/1000", process.printed()))
-    os.kill(process.pid, signal.SIGINT)
-    printed = process.finish(130)
-    assert "Stopped by Ctrl-C; both files end there." in printed
+    os.kill(process.pid, number)
+    printed = process.finish(128 + number)
+    assert f"Stopped by {number.name}; both files end there." in printed
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"clip.mp4", "clip.jsonl"}
     count = len(lines_of(tmp_path / "out/clip.jsonl"))
     assert 3 <= count < 1000

@@ -1,6 +1,5 @@
 """hotcoco and pycocotools: the same numbers, by whichever is installed."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -95,12 +94,8 @@ def test_detections_are_written_whole_or_not_at_all(registered, tmp_path, monkey
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    file = root / "tools" / "benchmark_evaluation.py"
-    spec = importlib.util.spec_from_file_location("benchmark_evaluation", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("benchmark_evaluation")
 
 
 @pytest.mark.parametrize("first_id", [0, 1])

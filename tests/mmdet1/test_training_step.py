@@ -1,7 +1,5 @@
 """The recorded training steps of the authors' detectors, computed by ours."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
@@ -10,12 +8,9 @@ MODELS = ("baseline", "dnl_c4c5all")
 
 
 @pytest.fixture(scope="module")
-def compare(root):
+def compare(load_tool):
     """``tools/training_step.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("training_step", root / "tools/training_step.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("training_step")
 
 
 @pytest.fixture(scope="module")

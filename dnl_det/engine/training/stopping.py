@@ -38,7 +38,7 @@ class StopOnSignal(HookBase):
 
     def before_train(self) -> None:
         """Take over the signals, for as long as the training lasts."""
-        self._handlers.enter_context(_at_first_signal(self._receive))
+        self._handlers.enter_context(at_first_signal(self._receive))
 
     def _receive(self, number: int) -> None:
         self._received = number
@@ -97,12 +97,12 @@ def exit_on_signal(what: str) -> Iterator[None]:
         )
         sys.exit(128 + number)
 
-    with _at_first_signal(stop):
+    with at_first_signal(stop):
         yield
 
 
 @contextmanager
-def _at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
+def at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
     """Call ``act`` with the number of the first SIGTERM or SIGINT; then they do what they did."""
     process = os.getpid()
 

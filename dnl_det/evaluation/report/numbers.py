@@ -55,7 +55,6 @@ def analyse(evaluation: Any, precision: float, threshold: float) -> Numbers:
         classes.append(
             {
                 "id": key,
-                "name": category["name"],
                 "objects": objects[key],
                 "AP": float(values.mean()) if values.size else None,
                 "operating_point": operating_point(found[key], objects[key], precision),
