@@ -18,6 +18,7 @@ COMMANDS = (
     "convert",
     "diagnose",
     "explore",
+    "export",
     "predict",
     "report",
     "shapes",

@@ -14,7 +14,7 @@ from ..data.augmentations import is_semantic
 from ..data.checks import class_count
 from ..data.images import read_image
 from ..data.own_data import set_classes, use_own_data
-from ..engine import Predictor, config_inputs, fall_back_to_cpu, load_config
+from ..engine import ExportedDetector, Predictor, config_inputs, fall_back_to_cpu, load_config
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,14 @@ class Inputs:
         return _read(self.predictor.cfg, self.files[index])
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Config, weights, the folder for results, and config overrides."""
+def add_model_arguments(
+    parser: argparse.ArgumentParser, required: bool = True, output: str = "folder for the results"
+) -> None:
+    """Config, weights, where results go, and config overrides."""
     add = parser.add_argument
-    add("--config-file", required=True, metavar="FILE", help="config of the model")
-    add("--weights", required=True, metavar="FILE", help="checkpoint of the trained model")
-    add("--output", required=True, metavar="DIR", help="folder for the results")
+    add("--config-file", required=required, metavar="FILE", help="config of the model")
+    add("--weights", required=required, metavar="FILE", help="checkpoint of the trained model")
+    add("--output", required=True, metavar="PATH", help=output)
     add_opts_argument(parser)
 
 
@@ -66,14 +68,23 @@ def add_opts_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help=text)
 
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+def add_input_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Images, and :func:`add_model_arguments`."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    add_model_arguments(parser)
+    add_model_arguments(parser, required)
+
+
+def add_exported_argument(parser: argparse.ArgumentParser) -> None:
+    """A file of ``export`` in place of config and weights, which are then not required."""
+    add_input_arguments(parser, required=False)
+    text = "what `export` has written, in place of --config-file and --weights: .pt, .pt2, .onnx"
+    parser.add_argument("--model", metavar="FILE", help=text)
 
 
 def files_read(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     """The files that :func:`add_input_arguments` names, for ``refuse_to_overwrite``."""
+    if _exported(args):
+        return [*args.images, args.model]
     return [*args.images, args.weights, *config_inputs(cfg, args.config_file)]
 
 
@@ -83,12 +94,36 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     Raises:
         ValueError, KeyError, OSError: what is wrong with the config, an image or the weights.
     """
-    cfg = load_config(args.config_file, args.opts)
-    sizes = [_read(cfg, file).shape[:2] for file in args.images]
-    cfg.MODEL.WEIGHTS = args.weights
-    fall_back_to_cpu(cfg)
-    metadata = class_metadata(cfg)
-    return Inputs(Predictor(cfg), metadata, args.images, sizes, unique_stems(args.images))
+    predictor: Predictor
+    if exported := _exported(args):
+        predictor = ExportedDetector(exported)
+        cfg, about = predictor.cfg, predictor.about
+        metadata = _metadata(cfg, about.classes, about.category_ids)
+        sizes = [_read(cfg, file).shape[:2] for file in args.images]
+    else:
+        cfg = load_config(args.config_file, args.opts)
+        sizes = [_read(cfg, file).shape[:2] for file in args.images]
+        cfg.MODEL.WEIGHTS = args.weights
+        fall_back_to_cpu(cfg)
+        metadata = class_metadata(cfg)
+        predictor = Predictor(cfg)
+    return Inputs(predictor, metadata, args.images, sizes, unique_stems(args.images))
+
+
+def _exported(args: argparse.Namespace) -> str:
+    """The exported model, or nothing: config and weights.
+
+    Raises:
+        ValueError: neither, or both.
+    """
+    model = getattr(args, "model", None) or ""
+    others = {"--config-file": args.config_file, "--weights": args.weights, "--opts": args.opts}
+    given = [option for option, value in others.items() if value]
+    if model and given:
+        raise ValueError(f"--model has its config and weights: leave {', '.join(given)} away")
+    if not model and not (args.config_file and args.weights):
+        raise ValueError("give --config-file and --weights, or --model")
+    return model
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
@@ -113,9 +148,13 @@ def class_metadata(cfg: CfgNode) -> Metadata:
     logging.getLogger(__name__).warning(
         f"{why}, so its classes are named class_1 to class_{count}."
     )
+    return _metadata(cfg, [f"class_{k + 1}" for k in range(count)], range(1, count + 1))
+
+
+def _metadata(cfg: CfgNode, classes: Sequence[str], ids: Sequence[int]) -> Metadata:
     metadata = Metadata(name="unnamed")
-    metadata.set(**{_names_key(cfg): [f"class_{k + 1}" for k in range(count)]})
-    metadata.thing_dataset_id_to_contiguous_id = {k + 1: k for k in range(count)}
+    metadata.set(**{_names_key(cfg): list(classes)})
+    metadata.thing_dataset_id_to_contiguous_id = {identity: k for k, identity in enumerate(ids)}
     return metadata
 
 

@@ -3,6 +3,7 @@
 example:
   python -m dnl_det predict --config-file configs/Shapes/disentangled.yaml \\
       --weights output/shapes/model_final.pth photo1.jpg photo2.png --output detections
+  python -m dnl_det predict --model model.onnx photo1.jpg --output detections
 
 --output then has photo1.png, photo2.png and detections.json: a list in the format of COCO
 results (bbox is x, y, width, height in pixels; segmentation is RLE), and the file of each. A model
@@ -31,13 +32,13 @@ from tqdm import tqdm
 from ..engine import exit_on_bad_input
 from ..evaluation.pictures import draw_detections, draw_labels
 from ..files import refuse_to_overwrite, write_whole
-from .inputs import Inputs, add_input_arguments, files_read, read_inputs, unique_stems
+from .inputs import Inputs, add_exported_argument, files_read, read_inputs, unique_stems
 from .video import Video, is_video, predict_video
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    add_input_arguments(parser)
+    add_exported_argument(parser)
     parser.add_argument(
         "--threshold",
         type=float,

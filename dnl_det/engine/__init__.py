@@ -9,6 +9,7 @@ from .config.command_line import (
     setup,
 )
 from .config.kept_inputs import config_inputs
+from .export import ExportedDetector, export
 from .monitor.attention_monitor import AttentionMonitor
 from .predictor import Predictor
 from .training.augmented_segmentor import SemanticSegmentorWithTTA
@@ -19,6 +20,7 @@ from .training.trainer import Trainer
 
 __all__ = [
     "AttentionMonitor",
+    "ExportedDetector",
     "Predictor",
     "SemanticSegmentorWithTTA",
     "Trainer",
@@ -31,6 +33,7 @@ __all__ = [
     "drop_expectations_unless_trained",
     "exit_on_bad_input",
     "exit_on_signal",
+    "export",
     "fall_back_to_cpu",
     "launch",
     "load_config",

@@ -7,7 +7,14 @@ last one: (x1, y1, x2, y2) there is (x1, y1, x2 + 1, y2 + 1) in detectron2, and 
 
 from .anchors import MMDet1AnchorGenerator
 from .masks import PixelMasks
-from .rcnn import MMDet1RCNN
+from .rcnn import MMDet1RCNN, box_scale, in_original_image
 from .resizing import InclusiveResize
 
-__all__ = ["InclusiveResize", "MMDet1AnchorGenerator", "MMDet1RCNN", "PixelMasks"]
+__all__ = [
+    "InclusiveResize",
+    "MMDet1AnchorGenerator",
+    "MMDet1RCNN",
+    "PixelMasks",
+    "box_scale",
+    "in_original_image",
+]

@@ -114,7 +114,7 @@ class MMDet1RCNN(GeneralizedRCNN):
                 instances.remove(_ORIGINAL)
             return found
         return [
-            {"instances": _in_original_image(instances, *_original_size(instances, inputs))}
+            {"instances": _report(instances, instances.get(_ORIGINAL), *_size(instances, inputs))}
             for instances, inputs in zip(found, batched_inputs, strict=True)
         ]
 
@@ -160,19 +160,44 @@ class MMDet1RCNN(GeneralizedRCNN):
     def _scale(
         self, image_size: tuple[int, int], inputs: dict[str, Any], device: torch.device
     ) -> Tensor:
-        """Resized / original, for x1, y1, x2, y2."""
+        """Resized / original, for x1, y1, x2, y2: given, or from ``height`` and ``width``."""
+        if "scale" in inputs:  # in a graph for any of them
+            return inputs["scale"].to(device)
         original = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])
-        y, x = resize_scale(original, image_size, (self.min_size,), self.max_size)
-        return torch.tensor([x, y, x, y], dtype=torch.float32, device=device)
+        return box_scale(original, image_size, self.min_size, self.max_size).to(device)
 
 
-def _original_size(instances: Instances, inputs: dict[str, Any]) -> tuple[int, int]:
+def box_scale(
+    original: tuple[int, int], resized: tuple[int, int], min_size: int, max_size: int
+) -> Tensor:
+    """``s`` of :class:`MMDet1RCNN`, float32 ``(4,)``, for x1, y1, x2, y2.
+
+    Args:
+        original, resized: height and width in pixels.
+        min_size, max_size: see :class:`MMDet1RCNN`.
+    """
+    y, x = resize_scale(original, resized, (min_size,), max_size)
+    return torch.tensor([x, y, x, y], dtype=torch.float32)
+
+
+def in_original_image(instances: Instances, scale: Tensor, h: int, w: int) -> Instances:
+    """What :class:`MMDet1RCNN` reports of its detections without post-processing.
+
+    Args:
+        instances: in the resized image.
+        scale: see :func:`box_scale`.
+        h, w: the original image's size.
+    """
+    last = scale.new_tensor([0, 0, 1, 1])
+    return _report(instances, (instances.pred_boxes.tensor - last) / scale, h, w)
+
+
+def _size(instances: Instances, inputs: dict[str, Any]) -> tuple[int, int]:
     h, w = instances.image_size
     return inputs.get("height", h), inputs.get("width", w)
 
 
-def _in_original_image(instances: Instances, h: int, w: int) -> Instances:
-    inclusive = instances.get(_ORIGINAL)
+def _report(instances: Instances, inclusive: Tensor, h: int, w: int) -> Instances:
     result = Instances((h, w))
     result.pred_boxes = Boxes(inclusive + inclusive.new_tensor([0, 0, 1, 1]))
     result.scores = instances.scores
