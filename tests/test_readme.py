@@ -16,7 +16,7 @@ from dnl_det.engine import argument_parser, load_config
 # What a user types from; the README comes first.
 GUIDES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("CONFIG", "TRAINING", "SHAPES", "SPEED", "TROUBLESHOOTING")),
+    *(f"docs/{name}.md" for name in ("CONFIG", "TRAINING", "SHAPES", "SPEED", "EXPORT", "TROUBLESHOOTING")),
 ]
 
 
@@ -43,8 +43,8 @@ def test_python_examples_run(guides, capsys):
     blocks = re.findall(r"```python\n(.*?)```", guides, re.DOTALL)
     assert len(blocks) == 5
     first, zoo, by_hand, lazy = {}, {}, {}, {}
-    # The third, an export, goes on from the first.
-    for block, space in zip(blocks, (first, zoo, first, by_hand, lazy), strict=True):
+    # The last, an export, goes on from the first.
+    for block, space in zip(blocks, (first, zoo, by_hand, lazy, first), strict=True):
         exec(compile(block, "README.md", "exec"), space)
     printed = capsys.readouterr().out
     assert "Instances(num_instances=" in printed

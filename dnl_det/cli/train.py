@@ -11,13 +11,18 @@ from torch import nn
 
 from ..checkpoint import Checkpointer, WeightsNotFetchedError, check_finite
 from ..engine import (
+    LazyTrainer,
     Trainer,
+    build_lazy_model,
     check_processes,
     drop_expectations_unless_trained,
+    evaluate_lazy,
     exit_on_bad_input,
     exit_on_signal,
+    is_lazy,
     launch,
     setup,
+    setup_lazy,
 )
 
 logger = logging.getLogger("dnl_det")
@@ -44,7 +49,7 @@ def load_for_evaluation(cfg: Any, model: nn.Module, args: argparse.Namespace) ->
     except WeightsNotFetchedError as error:
         # A config's own weights are the start of a training, with random heads: without them too
         # the AP is that of an untrained detector. Weights that were asked for are another matter.
-        if "MODEL.WEIGHTS" in args.opts:
+        if any(word.startswith(("MODEL.WEIGHTS", "train.init_checkpoint")) for word in args.opts):
             raise
         logger.warning(f"{error} Evaluating a random start: the AP says nothing.")
         return {}
@@ -62,7 +67,25 @@ def train(cfg: Any, args: argparse.Namespace) -> dict[str, Any] | None:
     return trainer.train()
 
 
+def main_lazy(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The same by a Python config."""
+    with exit_on_bad_input():
+        lazy, cfg = setup_lazy(args)
+        if not args.eval_only:
+            trainer = LazyTrainer(lazy, cfg)
+            trainer.resume_or_load(resume=args.resume)
+    if not args.eval_only:
+        return trainer.train()
+    with exit_on_bad_input():
+        model = build_lazy_model(lazy, cfg).eval()
+        load_for_evaluation(cfg, model, args)
+    with exit_on_signal("the evaluation"):
+        return evaluate_lazy(lazy, cfg, model)
+
+
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
+    if is_lazy(args.config_file):
+        return main_lazy(args)
     with exit_on_bad_input():
         cfg = setup(args)
     return evaluate(cfg, args) if args.eval_only else train(cfg, args)

@@ -3,7 +3,7 @@
 from . import class_table  # noqa: F401  changes what detectron2 prints
 from .builtin import register_builtin
 from .checks import DataError
-from .images import OpenCVMapper, build_mapper
+from .images import FileMapper, OpenCVMapper, build_mapper
 from .reading import UnreadableImageError
 from .shapes import (
     CATEGORY_IDS,
@@ -20,6 +20,7 @@ from .stream import TrainingStream
 __all__ = [
     "CATEGORY_IDS",
     "DataError",
+    "FileMapper",
     "OpenCVMapper",
     "THING_CLASSES",
     "Scene",

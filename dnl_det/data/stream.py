@@ -32,6 +32,9 @@ class TrainingStream:
 
     Args:
         cfg: of the data and the loader as in detectron2. ``SEED`` below 0: one is drawn.
+        parts: what takes the place of that: ``dataset`` (a list of records), ``mapper``,
+            ``sampler``, ``total_batch_size``, ``num_workers`` and ``aspect_ratio_grouping``, as
+            detectron2's ``build_detection_train_loader`` has them.
 
     Attributes:
         images: how many the training sees.
@@ -41,8 +44,9 @@ class TrainingStream:
         ValueError: ``SOLVER.IMS_PER_BATCH`` cannot be shared among the processes.
     """
 
-    def __init__(self, cfg: CfgNode):
-        parts = _train_loader_from_config(cfg, mapper=build_mapper(cfg, is_train=True))
+    def __init__(self, cfg: CfgNode, parts: dict[str, Any] | None = None):
+        if parts is None:
+            parts = _train_loader_from_config(cfg, mapper=build_mapper(cfg, is_train=True))
         self._rank, self._processes = comm.get_rank(), comm.get_world_size()
         total, grouped = parts["total_batch_size"], parts["aspect_ratio_grouping"]
         if total < 1 or total % self._processes:

@@ -14,11 +14,18 @@ from .monitor.attention_monitor import AttentionMonitor
 from .predictor import Predictor
 from .training.augmented_segmentor import SemanticSegmentorWithTTA
 from .training.launch import check_processes, launch
-from .training.optimizer import build_lr_scheduler, build_optimizer
+from .training.lazy import LazyTrainer, build_lazy_model, evaluate_lazy, is_lazy, setup_lazy
+from .training.optimizer import build_lr_scheduler, build_optimizer, clip_whole_gradient
 from .training.stopping import at_first_signal, exit_on_signal
 from .training.trainer import Trainer
 
 __all__ = [
+    "clip_whole_gradient",
+    "setup_lazy",
+    "is_lazy",
+    "evaluate_lazy",
+    "build_lazy_model",
+    "LazyTrainer",
     "AttentionMonitor",
     "ExportedDetector",
     "Predictor",

@@ -35,11 +35,17 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
-    optimizer = _build(cfg, model)
+    return clip_whole_gradient(_build(cfg, model), clip.CLIP_VALUE, clip.NORM_TYPE)
+
+
+def clip_whole_gradient(
+    optimizer: torch.optim.Optimizer, max_norm: float, norm_type: float = 2.0
+) -> torch.optim.Optimizer:
+    """Clip the norm of all gradients together before each step; see :func:`build_optimizer`."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def clip_all(*_: object) -> None:
-        nn.utils.clip_grad_norm_(parameters, clip.CLIP_VALUE, clip.NORM_TYPE)
+        nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
 
     optimizer.register_step_pre_hook(clip_all)
     return optimizer

@@ -1,0 +1,12 @@
+"""The YAML config of this name in Python."""
+
+from detectron2 import model_zoo
+
+from ..common.attention import put_attention, read_files
+
+_ZOO = model_zoo.get_config("COCO-Detection/retinanet_R_50_FPN_1x.py")
+model, optimizer, lr_multiplier = _ZOO.model, _ZOO.optimizer, _ZOO.lr_multiplier
+dataloader, train = _ZOO.dataloader, _ZOO.train
+
+put_attention(model)
+read_files(dataloader)
