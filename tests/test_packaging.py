@@ -111,8 +111,8 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, root:
         str(path.relative_to(root)) for path in (root / "dnl_det/analysis/page/assets").iterdir()
     }
     assert len(page) > 5
-    files = {str(path.relative_to(root)) for path in (root / "configs").rglob("*.yaml")}
-    configs = {f"dnl_det/model_zoo/{name}" for name in files}
+    files = [*(root / "configs").rglob("*.yaml"), *(root / "configs").rglob("*.py")]
+    configs = {f"dnl_det/model_zoo/{path.relative_to(root)}" for path in files}
     assert len(configs) > 30
     others = {"py.typed", "data/checks/FAULTS.md", "evaluation/report/report.html"}
     assert packed == modules | page | configs | {f"dnl_det/{name}" for name in others}

@@ -16,7 +16,10 @@ from dnl_det.engine import argument_parser, load_config
 # What a user types from; the README comes first.
 GUIDES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("CONFIG", "TRAINING", "SHAPES", "SPEED", "EXPORT", "TROUBLESHOOTING")),
+    *(
+        f"docs/{name}.md"
+        for name in ("CONFIG", "TRAINING", "SHAPES", "SPEED", "EXPORT", "TROUBLESHOOTING")
+    ),
 ]
 
 

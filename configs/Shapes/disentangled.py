@@ -51,8 +51,8 @@ _HEADS.update(
     box_in_features=["p2"],
     mask_in_features=["p2"],
 )
-for pooler, size in ((_HEADS.box_pooler, 7), (_HEADS.mask_pooler, 10)):
-    pooler.update(output_size=size, scales=(0.25,), sampling_ratio=1)
+for _pooler, _size in ((_HEADS.box_pooler, 7), (_HEADS.mask_pooler, 10)):
+    _pooler.update(output_size=_size, scales=(0.25,), sampling_ratio=1)
 _HEADS.box_head.update(
     input_shape=ShapeSpec(channels=64, height=7, width=7), conv_dims=[], fc_dims=[256, 256]
 )
@@ -66,9 +66,8 @@ _HEADS.mask_head.update(
 dataloader.train.dataset.names = "shapes_train"
 dataloader.test.dataset.names = "shapes_val"
 dataloader.train.total_batch_size = 8
-for split in (dataloader.train, dataloader.test):
-    _RESIZE = split.mapper.augmentations[0]
-    _RESIZE.short_edge_length, _RESIZE.max_size = [128], 128
+dataloader.train.mapper.augmentations[0].update(short_edge_length=[128], max_size=128)
+dataloader.test.mapper.augmentations[0].update(short_edge_length=128, max_size=128)
 dataloader.train.mapper.image_format = "RGB"
 read_files(dataloader)
 

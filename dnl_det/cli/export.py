@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
                 f"--output: {args.output} must end in {ENDINGS[args.format]} with --format "
                 f"{args.format}"
             )
-        args.opts = [*args.opts, "MODEL.DEVICE", "cpu"]
-        given = read_inputs(args)
+        given = read_inputs(args, device="cpu")
         refuse_to_overwrite([args.output], files_read(given.predictor.cfg, args))
         images = [given.image(index) for index in range(len(args.images))] or _generated()
         ids = given.metadata.thing_dataset_id_to_contiguous_id

@@ -88,8 +88,12 @@ def files_read(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     return [*args.images, args.weights, *config_inputs(cfg, args.config_file)]
 
 
-def read_inputs(args: argparse.Namespace) -> Inputs:
+def read_inputs(args: argparse.Namespace, device: str = "") -> Inputs:
     """Read and check all that :func:`add_input_arguments` asks for.
+
+    Args:
+        args: of that parser.
+        device: of the model; by default the config's, or the CPU where there is no GPU.
 
     Raises:
         ValueError, KeyError, OSError: what is wrong with the config, an image or the weights.
@@ -104,6 +108,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         cfg = load_config(args.config_file, args.opts)
         sizes = [_read(cfg, file).shape[:2] for file in args.images]
         cfg.MODEL.WEIGHTS = args.weights
+        cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
         fall_back_to_cpu(cfg)
         metadata = class_metadata(cfg)
         predictor = Predictor(cfg)

@@ -11,18 +11,14 @@ from torch import nn
 
 from ..checkpoint import Checkpointer, WeightsNotFetchedError, check_finite
 from ..engine import (
-    LazyTrainer,
     Trainer,
-    build_lazy_model,
     check_processes,
     drop_expectations_unless_trained,
-    evaluate_lazy,
     exit_on_bad_input,
     exit_on_signal,
-    is_lazy,
     launch,
     setup,
-    setup_lazy,
+    trainer_class,
 )
 
 logger = logging.getLogger("dnl_det")
@@ -34,7 +30,7 @@ def evaluate(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
         rest = load_for_evaluation(cfg, model, args)
     cfg = drop_expectations_unless_trained(cfg, rest)
     with exit_on_signal("the evaluation"):
-        results = Trainer.test(cfg, model)
+        results = trainer_class(cfg).test(cfg, model)
         if cfg.TEST.AUG.ENABLED:
             results.update(Trainer.test_with_tta(cfg, model))
     if comm.is_main_process():
@@ -59,7 +55,7 @@ def load_for_evaluation(cfg: Any, model: nn.Module, args: argparse.Namespace) ->
 
 def train(cfg: Any, args: argparse.Namespace) -> dict[str, Any] | None:
     with exit_on_bad_input():
-        trainer = Trainer(cfg)
+        trainer = trainer_class(cfg)(cfg)
         trainer.resume_or_load(resume=args.resume)
     if cfg.TEST.AUG.ENABLED:
         augmented = hooks.EvalHook(0, lambda: Trainer.test_with_tta(trainer.cfg, trainer.model))
@@ -67,25 +63,7 @@ def train(cfg: Any, args: argparse.Namespace) -> dict[str, Any] | None:
     return trainer.train()
 
 
-def main_lazy(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The same by a Python config."""
-    with exit_on_bad_input():
-        lazy, cfg = setup_lazy(args)
-        if not args.eval_only:
-            trainer = LazyTrainer(lazy, cfg)
-            trainer.resume_or_load(resume=args.resume)
-    if not args.eval_only:
-        return trainer.train()
-    with exit_on_bad_input():
-        model = build_lazy_model(lazy, cfg).eval()
-        load_for_evaluation(cfg, model, args)
-    with exit_on_signal("the evaluation"):
-        return evaluate_lazy(lazy, cfg, model)
-
-
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
-    if is_lazy(args.config_file):
-        return main_lazy(args)
     with exit_on_bad_input():
         cfg = setup(args)
     return evaluate(cfg, args) if args.eval_only else train(cfg, args)

@@ -14,20 +14,15 @@ from .monitor.attention_monitor import AttentionMonitor
 from .predictor import Predictor
 from .training.augmented_segmentor import SemanticSegmentorWithTTA
 from .training.launch import check_processes, launch
-from .training.lazy import LazyTrainer, build_lazy_model, evaluate_lazy, is_lazy, setup_lazy
+from .training.lazy import LazyTrainer, trainer_class
 from .training.optimizer import build_lr_scheduler, build_optimizer, clip_whole_gradient
 from .training.stopping import at_first_signal, exit_on_signal
 from .training.trainer import Trainer
 
 __all__ = [
-    "clip_whole_gradient",
-    "setup_lazy",
-    "is_lazy",
-    "evaluate_lazy",
-    "build_lazy_model",
-    "LazyTrainer",
     "AttentionMonitor",
     "ExportedDetector",
+    "LazyTrainer",
     "Predictor",
     "SemanticSegmentorWithTTA",
     "Trainer",
@@ -36,6 +31,7 @@ __all__ = [
     "build_lr_scheduler",
     "build_optimizer",
     "check_processes",
+    "clip_whole_gradient",
     "config_inputs",
     "drop_expectations_unless_trained",
     "exit_on_bad_input",
@@ -45,4 +41,5 @@ __all__ = [
     "launch",
     "load_config",
     "setup",
+    "trainer_class",
 ]

@@ -7,13 +7,16 @@ A name is a path below ``configs/``, which an installed package has in this fold
     cfg = model_zoo.get_config(
         "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_dnl_c4_c5all_1x.yaml"
     )
+
+Some are Python too, under the same name with ``.py``.
 """
 
 import difflib
 from pathlib import Path
 from typing import NoReturn
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
+from omegaconf import DictConfig
 from torch import nn
 
 from ..checkpoint import Checkpointer
@@ -37,7 +40,8 @@ def get_config_file(config_path: str) -> str:
     Raises:
         RuntimeError: no such config; the message has the nearest names.
     """
-    names = sorted(file.relative_to(_FOLDER).as_posix() for file in _FOLDER.rglob("*.yaml"))
+    files = [*_FOLDER.rglob("*.yaml"), *_FOLDER.glob("[A-Z]*/*.py")]
+    names = sorted(file.relative_to(_FOLDER).as_posix() for file in files)
     if config_path not in names:
         near = difflib.get_close_matches(config_path, names, cutoff=0)
         raise RuntimeError(
@@ -46,7 +50,7 @@ def get_config_file(config_path: str) -> str:
     return str(_FOLDER / config_path)
 
 
-def get_config(config_path: str, trained: bool = False) -> CfgNode:
+def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
     """A config over the defaults of detectron2 and of this project.
 
     Args:
@@ -55,12 +59,13 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
             the ResNet that its training starts from.
 
     Returns:
-        The config, not frozen.
+        The config, not frozen; of a Python config what ``LazyConfig.load`` returns.
 
     Raises:
         RuntimeError: no such config, or ``trained``.
     """
-    cfg = load_config(get_config_file(config_path))
+    file = get_config_file(config_path)
+    cfg = LazyConfig.load(file) if file.endswith(".py") else load_config(file)
     if trained:
         get_checkpoint_url(config_path)
     return cfg
@@ -78,7 +83,9 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         RuntimeError: see :func:`get_config`.
         WeightsNotFetchedError: the weights are on the network, which does not answer.
     """
-    cfg = get_config(config_path, trained)
+    if trained:
+        get_checkpoint_url(config_path)
+    cfg = load_config(get_config_file(config_path))
     if device is None:
         fall_back_to_cpu(cfg)
     else:

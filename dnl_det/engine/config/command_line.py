@@ -22,6 +22,7 @@ from ...evaluation import check_cityscapes
 from ...modeling import BLOCK_KEYS, check_dnl_config, check_test_augmentation
 from .config_files import merge_file, merge_overrides
 from .kept_inputs import config_file_kept, protect_inputs
+from .lazy_files import is_lazy, lazy_keys, load_lazy
 from .solver import check_schedule, check_solver
 
 _EPILOG = """
@@ -80,8 +81,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """A config file over detectron2's and this project's defaults.
 
     Args:
-        config_file: a YAML file.
-        overrides: ``KEY, VALUE, KEY, VALUE, ...``.
+        config_file: a YAML file, or a Python config, which runs.
+        overrides: ``KEY, VALUE, KEY, VALUE, ...``; of a Python config ``KEY=VALUE, ...``.
 
     Returns:
         The config, not frozen.
@@ -95,6 +96,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             "--config-file is missing: give one, such as a file in configs/ "
             "or what dnl_det.model_zoo.get_config_file returns"
         )
+    if is_lazy(config_file):
+        return lazy_keys(config_file, overrides)
     cfg = get_cfg()
     add_dnl_config(cfg)
     merge_file(cfg, config_file)
@@ -156,7 +159,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
     Raises:
         ValueError, KeyError, FileNotFoundError: what is wrong with a key or a data set.
     """
-    cfg = load_config(args.config_file, _overrides(args))
+    given = _overrides(args)
+    cfg = load_config(args.config_file, given)
+    lazy = is_lazy(args.config_file)
     try:
         setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="dnl_det")
     except OSError as error:
@@ -165,14 +170,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
             "or make it writable"
         ) from error
     fall_back_to_cpu(cfg)
-    given = _overrides(args)[::2]
-    check_schedule(cfg, args.config_file, given)
+    if not lazy:
+        check_schedule(cfg, args.config_file, given[::2])
     own_data = use_own_data(cfg, will_be_checked=True)
     protect_inputs(cfg, args)
     for name in cfg.DATASETS.TEST:
         check_cityscapes(name)
     sizes = prepare_data(cfg, not args.eval_only, os.path.join(cfg.OUTPUT_DIR, "annotations"))
-    if own_data or any(key not in _HARMLESS for key in given):
+    if own_data or any(key not in _HARMLESS for key in given[::2]):
         _drop_expectations(cfg, "this is not the config's own run")
     if sizes.get("coco_2017_val", _COCO_VAL_IMAGES) != _COCO_VAL_IMAGES:
         _drop_expectations(cfg, "coco_2017_val is not complete here")
@@ -180,7 +185,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         _drop_expectations(cfg, "another number of processes trains with another batch")
     cfg.freeze()
     with config_file_kept(cfg, args.config_file):
-        default_setup(cfg, args)
+        default_setup(load_lazy(*cfg.MODEL.PYTHON_CONFIG) if lazy else cfg, args)
     return cfg
 
 
@@ -214,6 +219,11 @@ def _overrides(args: argparse.Namespace) -> list[str]:
             own += [f"DATASETS.{name.upper()}", value]
     if args.epochs:
         own += ["SOLVER.EPOCHS", args.epochs]
+    if own and is_lazy(args.config_file):
+        raise ValueError(
+            f"{own[0]} is of YAML configs: register the data in the Python config, by "
+            "detectron2.data.datasets.register_coco_instances, and name it in dataloader"
+        )
     return own + list(args.opts or [])
 
 

@@ -11,6 +11,8 @@ import yaml
 from detectron2.config import CfgNode, downgrade_config
 from detectron2.utils.file_io import PathManager
 
+from .lazy_files import is_lazy
+
 _BASE = "_BASE_"
 # What aliases may blow a file up to, in values; detectron2's longest config has some 300.
 _MOST_VALUES = 100_000
@@ -64,6 +66,8 @@ def merge_file(cfg: CfgNode, file: str) -> None:
 
 def files_of(file: str) -> list[str]:
     """A config file that can be read, and before it those that its ``_BASE_`` names."""
+    if is_lazy(file):
+        return [file]
     return [name for name, _ in _read(file, ())]
 
 

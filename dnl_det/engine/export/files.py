@@ -188,4 +188,6 @@ def describe(
     has_masks = getattr(getattr(model, "roi_heads", None), "mask_on", False)
     outputs = tuple(OUTPUTS)[: 4 if has_masks else 3]
     inputs = _INPUTS[: 2 if cfg.MODEL.META_ARCHITECTURE == "MMDet1RCNN" else 1]
+    cfg = cfg.clone()
+    cfg.MODEL.pop("PYTHON_CONFIG", None)
     return About(cfg.dump(), [*classes], [*ids], min_side, inputs, outputs)

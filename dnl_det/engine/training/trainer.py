@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.engine.hooks import EvalHook
@@ -24,6 +24,7 @@ from ...data import TrainingStream, UnreadableImageError, build_mapper
 from ...data.own_data import OWN_TRAIN
 from ...evaluation import LabelError, build_evaluator
 from ...modeling import check_test_augmentation, replace_sync_bn
+from ..config.lazy_files import load_lazy
 from ..config.solver import check_solver
 from ..monitor.attention_monitor import AttentionMonitor
 from .augmented_segmentor import SemanticSegmentorWithTTA
@@ -233,7 +234,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The model, its synchronised norms replaced where they cannot run."""
+        """The model, of YAML with its synchronised norms replaced where they cannot run."""
+        if lazy := cfg.MODEL.get("PYTHON_CONFIG"):
+            return instantiate(load_lazy(*lazy).model).to(cfg.MODEL.DEVICE)
         return super().build_model(replace_sync_bn(cfg))
 
     @classmethod

@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
+from detectron2.structures import BitMasks, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from dnl_det.engine import LazyTrainer, Trainer, load_config
-from dnl_det.engine.training.lazy import keys_of, load_lazy
+from dnl_det.engine.config.lazy_files import load_lazy
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -23,6 +24,7 @@ NAMES = [
 SHAPES = "configs/Shapes/disentangled.py"
 SAME = [
     *("MODEL.WEIGHTS", "MODEL.MASK_ON", "MODEL.META_ARCHITECTURE", "INPUT.FORMAT"),
+    *("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "INPUT.MASK_FORMAT"),
     *("DATASETS.TRAIN", "DATASETS.TEST", "DATALOADER.ASPECT_RATIO_GROUPING"),
     *("SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD"),
 ]
@@ -36,9 +38,9 @@ def value(cfg, key):
 
 def pair(root, name):
     """A Python config, its keys, and the YAML config, on the CPU."""
-    lazy = load_lazy(str(root / f"configs/{name}.py"), ["train.device=cpu"])
+    words = (str(root / f"configs/{name}.py"), "train.device=cpu")
     cfg = load_config(str(root / f"configs/{name}.yaml"), ["MODEL.DEVICE", "cpu"])
-    return lazy, keys_of(lazy), cfg
+    return load_lazy(*words), load_config(words[0], words[1:]), cfg
 
 
 def groups(optimizer, model):
@@ -59,17 +61,16 @@ def test_every_python_config_is_tested(root):
 def test_a_python_config_is_the_yaml_of_its_name(name, root):
     """Keys, parameters, optimizer, schedule, and the losses of one batch."""
     lazy, keys, cfg = pair(root, name)
+    assert set(lazy) == {"model", "optimizer", "lr_multiplier", "dataloader", "train"}
     assert {k: value(keys, k) for k in SAME} == {k: value(cfg, k) for k in SAME}
-    theirs, ours = Trainer.build_model(cfg), instantiate(lazy.model)
+    theirs, ours = Trainer.build_model(cfg), LazyTrainer.build_model(keys)
     ours.load_state_dict(theirs.state_dict())
-    trainer = object.__new__(LazyTrainer)
-    trainer.lazy = lazy
-    optimizer = trainer.build_optimizer(keys, ours)
+    optimizer = LazyTrainer.build_optimizer(keys, ours)
     expected = Trainer.build_optimizer(cfg, theirs)
     assert groups(optimizer, ours) == groups(expected, theirs)
     assert len(optimizer._optimizer_step_pre_hooks) == len(expected._optimizer_step_pre_hooks)
     schedules = [
-        trainer.build_lr_scheduler(keys, optimizer),
+        LazyTrainer.build_lr_scheduler(keys, optimizer),
         Trainer.build_lr_scheduler(cfg, expected),
     ]
     for iteration in (0, 10, 99, 999, 59_999, 60_000, 89_999):
@@ -85,10 +86,8 @@ def test_batches_and_losses_are_those_of_yaml(root, shapes):
     lazy, keys, cfg = pair(root, "Shapes/disentangled")
     keys.SEED = cfg.SEED = 3
     keys.DATALOADER.NUM_WORKERS = cfg.DATALOADER.NUM_WORKERS = 0
-    trainer = object.__new__(LazyTrainer)
-    trainer.lazy = lazy
-    streams = [trainer.build_train_loader(keys), Trainer.build_train_loader(cfg)]
-    theirs, ours = Trainer.build_model(cfg), instantiate(lazy.model)
+    streams = [LazyTrainer.build_train_loader(keys), Trainer.build_train_loader(cfg)]
+    theirs, ours = Trainer.build_model(cfg), LazyTrainer.build_model(keys)
     ours.load_state_dict(theirs.state_dict())
     batches = []
     for stream in streams:
@@ -104,6 +103,17 @@ def test_batches_and_losses_are_those_of_yaml(root, shapes):
         with EventStorage():
             losses.append({k: v.item() for k, v in model(batch).items()})
     assert losses[0] == losses[1]
+
+
+def test_masks_are_read_as_the_check_of_the_data_says(root, shapes):
+    """It asks for bitmasks where annotations are RLE, which detectron2's polygons cannot be."""
+    _, keys, _ = pair(root, "Shapes/disentangled")
+    keys.DATALOADER.NUM_WORKERS = 0
+    for kind, expected in (("polygon", PolygonMasks), ("bitmask", BitMasks)):
+        keys.INPUT.MASK_FORMAT = kind
+        stream = LazyTrainer.build_train_loader(keys)
+        stream.start(0)
+        assert type(next(iter(stream))[0]["instances"].gt_masks) is expected
 
 
 def run(start, folder, *words):
@@ -128,8 +138,34 @@ def test_training_resuming_and_evaluating(start, shapes, tmp_path):
     assert any(key.startswith("attention/") for line in lines for key in line)
     printed = run(start, once, "--eval-only", f"train.init_checkpoint={once}/model_final.pth")
     assert "Evaluation results for bbox" in printed
-    saved = LazyConfig.load(str(once / "config.yaml"))
-    assert set(instantiate(saved.model).state_dict()) == set(models[0])
+    saved = once / "config.yaml"
+    assert set(instantiate(LazyConfig.load(str(saved)).model).state_dict()) == set(models[0])
+
+    # The saved config is one for train_net.py, which keeps it, and for the other commands.
+    text, weights = saved.read_text(), once / "model_final.pth"
+    words = ["--eval-only", f"train.init_checkpoint={weights}"]
+    again = start("train_net.py", "--config-file", str(saved), *words).finish()
+    assert table(again) == table(printed)
+    assert saved.read_text() == text
+    given = ["--config-file", str(saved), "--weights", str(weights)]
+    picture = str(shapes / "val/000001.bmp")
+    for name in ("predict", "explore"):
+        start("-m", "dnl_det", name, *given, picture, "--output", str(tmp_path / name)).finish()
+    exported = str(tmp_path / "model.pt")
+    start("-m", "dnl_det", "export", *given, picture, "--output", exported).finish()
+    run_exported = ["predict", "--model", exported, picture, "--output", str(tmp_path / "exported")]
+    start("-m", "dnl_det", *run_exported).finish()
+    found = [
+        json.loads((tmp_path / name / "detections.json").read_text())
+        for name in ("predict", "exported")
+    ]
+    assert [d["category_id"] for d in found[0]] == [d["category_id"] for d in found[1]]
+    assert (tmp_path / "explore/000001.html").is_file()
+
+
+def table(printed):
+    """The lines of numbers of an evaluation."""
+    return [line.strip() for line in printed.splitlines() if line.startswith("|")]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +173,11 @@ def test_training_resuming_and_evaluating(start, shapes, tmp_path):
     [
         (["SOLVER.MAX_ITER", "8"], "SOLVER.MAX_ITER: overrides of a Python config are KEY=VALUE"),
         (["train.max_iter=many"], "train.max_iter: 'many' does not fit SOLVER.MAX_ITER"),
-        (["--epochs", "3"], "--epochs is of YAML configs: register the data"),
+        (["--epochs", "3"], "SOLVER.EPOCHS is of YAML configs: register the data"),
+        (
+            ["dataloader.test.dataset.names=[shapes_train,shapes_val]"],
+            "dataloader.test.dataset.names: shapes_train, shapes_val: name one data set",
+        ),
     ],
 )
 def test_bad_input(words, message, start, tmp_path):
@@ -151,10 +191,10 @@ def test_bad_input(words, message, start, tmp_path):
 def test_a_config_without_its_parts(tmp_path):
     file = tmp_path / "config.py"
     with pytest.raises(ValueError, match="does not exist"):
-        load_lazy(str(file), [])
+        load_lazy(str(file))
     file.write_text("model = dict(a=1)\n")
     with pytest.raises(ValueError, match="optimizer, lr_multiplier, dataloader, train is missing"):
-        load_lazy(str(file), [])
+        load_lazy(str(file))
     file.write_text("import nothing_of_this_name\n")
     with pytest.raises(ValueError, match="ModuleNotFoundError: No module named"):
-        load_lazy(str(file), [])
+        load_lazy(str(file))
