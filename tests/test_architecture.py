@@ -25,6 +25,7 @@ KNOWS = {
         "data",
         "evaluation",
         "analysis",
+        "mmdet1",
     },
     "model_zoo": {"checkpoint", "engine"},
     "cli": {
@@ -50,6 +51,7 @@ ROOMS = {
     "modeling.semantic": {"block_keys", "norm", "rules", "timm_blocks"},
     "evaluation.report": {"pictures"},
     "engine.config": set(),
+    "engine.export": {"config", "predictor"},
     "engine.monitor": set(),
     "engine.training": {"config", "monitor"},
     "analysis.cost": set(),

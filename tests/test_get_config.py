@@ -29,6 +29,20 @@ def test_every_config_has_a_name(root):
         assert model_zoo.get_config_file(name) == str(file)
 
 
+def test_python_configs_have_names_too(root):
+    """But not what they share, which is no config."""
+    name = SHAPES.replace(".yaml", ".py")
+    assert model_zoo.get_config_file(name) == str(root / "configs" / name)
+    assert model_zoo.get_config(name).train.max_iter == model_zoo.get_config(SHAPES).SOLVER.MAX_ITER
+    shapes = [
+        {key: value.shape for key, value in model_zoo.get(each, device="cpu").state_dict().items()}
+        for each in (name, SHAPES)
+    ]
+    assert shapes[0] == shapes[1]
+    with pytest.raises(RuntimeError, match="has no config 'common/attention.py'"):
+        model_zoo.get_config_file("common/attention.py")
+
+
 def test_a_config_is_that_of_its_file_and_can_be_changed(root):
     cfg = model_zoo.get_config(NAME)
     assert cfg == load_config(str(root / "configs" / NAME))

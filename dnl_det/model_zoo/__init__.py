@@ -83,9 +83,9 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         RuntimeError: see :func:`get_config`.
         WeightsNotFetchedError: the weights are on the network, which does not answer.
     """
-    if trained:
-        get_checkpoint_url(config_path)
-    cfg = load_config(get_config_file(config_path))
+    cfg = get_config(config_path, trained)
+    if isinstance(cfg, DictConfig):
+        cfg = load_config(get_config_file(config_path))
     if device is None:
         fall_back_to_cpu(cfg)
     else:

@@ -53,13 +53,19 @@ def is_lazy(file: str) -> bool:
 def load_lazy(config_file: str, *overrides: str) -> DictConfig:
     """A Python config with overrides, such as ``train.max_iter=1000``: not to be changed.
 
-    It runs once in a process, since it may register data sets.
+    It runs once in a process, since it may register data sets. What a training has saved as YAML
+    runs code too, when it is read and by its ``_target_``, and is read with DNL_DET_TRUST_YAML=1.
 
     Raises:
         ValueError: it cannot be loaded, lacks a part, or an override does not fit.
     """
     if not os.path.isfile(config_file):
         raise ValueError(f"config file {config_file} does not exist")
+    if not (config_file.endswith(".py") or os.environ.get("DNL_DET_TRUST_YAML") == "1"):
+        raise ValueError(
+            f"config file {config_file} was saved by a Python config, and can run any code when it "
+            "is read: give the .py file, or set DNL_DET_TRUST_YAML=1 if the YAML is yours"
+        )
     try:
         lazy = LazyConfig.load(config_file)
     except Exception as error:

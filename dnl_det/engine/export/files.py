@@ -32,6 +32,7 @@ class About:
         config: of the model, YAML.
         classes: their names, by the model's index.
         category_ids: their ids in the data, likewise.
+        image_format: the order of the image's channels, ``BGR`` or ``RGB``.
         min_side: the shortest side in pixels of an image that the graph takes.
         inputs, outputs: their names, in their order.
     """
@@ -39,6 +40,7 @@ class About:
     config: str
     classes: Sequence[str]
     category_ids: Sequence[int]
+    image_format: str
     min_side: int
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -190,4 +192,4 @@ def describe(
     inputs = _INPUTS[: 2 if cfg.MODEL.META_ARCHITECTURE == "MMDet1RCNN" else 1]
     cfg = cfg.clone()
     cfg.MODEL.pop("PYTHON_CONFIG", None)
-    return About(cfg.dump(), [*classes], [*ids], min_side, inputs, outputs)
+    return About(cfg.dump(), [*classes], [*ids], cfg.INPUT.FORMAT, min_side, inputs, outputs)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import textwrap
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -251,6 +254,31 @@ def test_the_commands(ending, build, shapes, tmp_path, capsys):
             assert found[key] == expected[key]
         assert found["bbox"] == pytest.approx(expected["bbox"], abs=1e-2)
         assert found["score"] == pytest.approx(expected["score"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs(build, root, tmp_path, monkeypatch, capsys):
+    """The model without this project, by onnxruntime, as docs/EXPORT.md says."""
+    needs(".onnx")
+    predictor = build({})
+    image = cv2.resize(picture(800, 800), (800, 800))
+    monkeypatch.chdir(tmp_path)
+    export(predictor, "model.onnx", [picture(160, 200)], *names(predictor))
+    cv2.imwrite("photo3.png", image)
+    (example,) = re.findall(r"^    import json\n(?:    .*\n|\n)*", page(root), re.MULTILINE)
+    example = textwrap.dedent(example).replace("photo3.jpg", "photo3.png")  # which loses nothing
+    exec(compile(example, "EXPORT.md", "exec"), {})
+    rgb = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        (expected,) = predictor.model([{"image": rgb}])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(expected["instances"]) > 10
+    classes = [" ".join(line.split()[:2]) for line in printed]
+    assert classes == [f"class {k}" for k in expected["instances"].pred_classes.tolist()]
+
+
+def page(root):
+    return (root / "docs/EXPORT.md").read_text()
 
 
 def fails(words):

@@ -122,7 +122,7 @@ def run(start, folder, *words):
     return start("train_net.py", "--config-file", SHAPES, *words, *options).finish()
 
 
-def test_training_resuming_and_evaluating(start, shapes, tmp_path):
+def test_training_resuming_and_evaluating(start, shapes, tmp_path, monkeypatch):
     """Stopped after four of eight iterations and resumed: to the bit the model of one run."""
     once, twice = tmp_path / "once", tmp_path / "twice"
     run(start, once, "train.max_iter=8", "train.checkpointer.period=4")
@@ -144,6 +144,9 @@ def test_training_resuming_and_evaluating(start, shapes, tmp_path):
     # The saved config is one for train_net.py, which keeps it, and for the other commands.
     text, weights = saved.read_text(), once / "model_final.pth"
     words = ["--eval-only", f"train.init_checkpoint={weights}"]
+    refused = start("train_net.py", "--config-file", str(saved), *words).finish(1)
+    assert "can run any code when it is read: give the .py file, or set DNL_DET_TRUST" in refused
+    monkeypatch.setenv("DNL_DET_TRUST_YAML", "1")
     again = start("train_net.py", "--config-file", str(saved), *words).finish()
     assert table(again) == table(printed)
     assert saved.read_text() == text
