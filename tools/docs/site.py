@@ -1,0 +1,31 @@
+"""A hook of MkDocs: the pages of the site are files of the repository, where they are.
+
+A page's address is its file's path, so the links between the files hold on the site too.
+"""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+# Pages, their pictures, and what they link to; a link to anything else stops the build.
+FILES = (
+    "*.md docs/* dnl_det/data/checks/FAULTS.md configs/**/*.yaml configs/**/*.py "
+    "dnl_det/layers/disentangled_non_local.py LICENSE CITATION.cff"
+)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Replace the files of ``docs/`` by ``FILES``, and add the pages ``api/PACKAGE.md`` of the nav."""
+    root = Path(config.config_file_path).parent
+    for file in list(files):
+        if file.src_dir == config.docs_dir:
+            files.remove(file)
+    for path in sorted(path for pattern in FILES.split() for path in root.glob(pattern)):
+        name = path.relative_to(root).as_posix()
+        files.append(File(name, str(root), config.site_dir, config.use_directory_urls))
+    for package in re.findall(r"api/([\w.]+)\.md", str(config.nav)):
+        text = f"# {package}\n\n::: {package}\n"
+        files.append(File.generated(config, f"api/{package}.md", content=text))
+    return files
