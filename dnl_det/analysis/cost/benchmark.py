@@ -114,7 +114,8 @@ def benchmark_models(
     Args:
         models: from a name to a function that builds the model of detectron2.
         size: height and width of the image in pixels; it is not resized.
-        repeats, device: see :func:`benchmark_attention`.
+        repeats: see :func:`benchmark_attention`.
+        device: see :func:`benchmark_attention`.
 
     Returns:
         As :func:`benchmark_attention`; the multiply-adds are those of a detector's backbone, and of

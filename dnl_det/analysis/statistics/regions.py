@@ -40,7 +40,8 @@ def category_map(
 
     Args:
         annotations: of all its instances.
-        height, width: of the original image.
+        height: of the original image, in pixels.
+        width: of the same.
 
     Returns:
         ``(height, width)``, int: category_id + 1, BACKGROUND, or IGNORED in crowds; None where an
