@@ -25,13 +25,14 @@ class _Stage(NamedTuple):
     options: dict[str, Any]
 
 
-# Of a bottleneck ResNet, and of the segmentation head of mmsegmentation's models.
 STAGES = {f"res{k}": _Stage(2**k, 64 * 2**k, 16 * 2**k, 64 * 2**k, {}) for k in (2, 3, 4, 5)} | {
     "head": _Stage(
         *(8, 512, 256, 256),
         {"reduction": 2, "use_out": True, "use_gamma": False, "out_norm": nn.BatchNorm2d},
     )
 }
+"""Stages of a bottleneck ResNet, and the segmentation head of mmsegmentation's models."""
+
 Row = dict[str, Any]
 
 

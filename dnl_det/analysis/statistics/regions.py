@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ..recording.geometry import Frame, Grid
 
-# In a map of categories, beside category_id + 1.
-BACKGROUND, IGNORED = 0, -1
+BACKGROUND = 0
+"""In a map of categories: no object."""
+IGNORED = -1
+"""In a map of categories: a crowd, or padding."""
 
 
 @dataclass(frozen=True)
