@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
+pytest.importorskip("merm")
 pytest.importorskip("mkdocstrings_handlers.python")
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from mkdocs.structure.files import File, Files
 
 # Pages, their pictures, and what they link to; a link to anything else stops the build.
 FILES = (
-    "*.md docs/* dnl_det/data/checks/FAULTS.md configs/**/*.yaml configs/**/*.py "
+    "README.md CONTRIBUTING.md CHANGELOG.md docs/*.* dnl_det/data/checks/FAULTS.md "
+    "configs/**/*.yaml configs/**/*.py "
     "dnl_det/layers/disentangled_non_local.py dnl_det/analysis/statistics/block_statistics.py "
     "LICENSE CITATION.cff tools/docs/site.css"
 )
