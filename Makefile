@@ -10,7 +10,7 @@ JOBS = 2
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test test-all gpu-check lint format clean
+.PHONY: help setup demo study test test-all gpu-check lint format docs clean
 
 define HELP
 
@@ -63,6 +63,9 @@ lint: setup ## check style and types, change nothing
 format: setup ## bring the code into the style that lint checks
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: setup ## build the documentation site into build/site, warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 clean: ## remove caches and build folders; keep .venv, datasets/ and output/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,8 @@ class Checkpointer(DetectionCheckpointer):
     Checkpoints are written whole or not at all, and resuming passes over damaged ones.
 
     Args:
-        args, kwargs: see fvcore's ``Checkpointer``.
+        args: see fvcore's ``Checkpointer``.
+        kwargs: see fvcore's ``Checkpointer``.
         complete: every parameter must come from the checkpoint, the attention's and the heads'
             too. For whatever uses a model without training it.
     """
@@ -139,7 +140,8 @@ class Checkpointer(DetectionCheckpointer):
 
         Args:
             path: a file, an address detectron2 can fetch, or "" for a random start.
-            args, kwargs: see fvcore's ``Checkpointer.load``.
+            args: see fvcore's ``Checkpointer.load``.
+            kwargs: see fvcore's ``Checkpointer.load``.
 
         Returns:
             What the file holds besides what was loaded, such as ``iteration``.

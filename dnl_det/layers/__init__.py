@@ -28,6 +28,7 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "gc": GlobalContext2d,
     "dnl": DisentangledNonLocal2d,
 }
+"""The classes of the blocks by their names in a config."""
 
 
 def build_attention(name: str, in_channels: int, **kwargs: Any) -> nn.Module:

@@ -15,6 +15,7 @@ from .autocast import autocast_off
 from .chunked_attention import chunk_rows, chunked_attention, lacks_derivative
 
 BACKENDS = ("auto", "plain", "chunked", "sdpa")
+"""What can compute an attention, see :func:`attend`."""
 # Of the 1x1 convolutions' weights at the start, in the authors' code.
 INIT_STD = 0.01
 

@@ -47,15 +47,13 @@ class DisentangledNonLocal2d(nn.Module):
 
     ``gamma`` starts at 0 and does not multiply the unary term. ``mode`` chooses the terms:
 
-    ============  ================================  =================================
-    mode          pairwise P                        unary U
-    ============  ================================  =================================
-    disentangled  softmax (q - mu_q) . (k - mu_k)   softmax conv_mask(x)
-    joint         softmax q . k (self-attention)    none
-    pairwise      softmax (q - mu_q) . (k - mu_k)   none
-    unary         none                              softmax mu_q . k
-    add_shared    softmax (q - mu_q) . (k - mu_k)   softmax mu_q . k
-    ============  ================================  =================================
+    | mode           | pairwise P                      | unary U              |
+    | -------------- | ------------------------------- | -------------------- |
+    | `disentangled` | softmax (q - mu_q) . (k - mu_k) | softmax conv_mask(x) |
+    | `joint`        | softmax q . k (self-attention)  | none                 |
+    | `pairwise`     | softmax (q - mu_q) . (k - mu_k) | none                 |
+    | `unary`        | none                            | softmax mu_q . k     |
+    | `add_shared`   | softmax (q - mu_q) . (k - mu_k) | softmax mu_q . k     |
 
     Every logit but ``conv_mask``'s is divided by ``sqrt(D) * temperature``, so joint equals the
     normalised product of pairwise and unary.

@@ -22,7 +22,9 @@ class MMDet1AnchorGenerator(DefaultAnchorGenerator):
     one size a level (8 strides) the order is that of the ratios, there and here.
 
     Args:
-        sizes, aspect_ratios, strides: see ``DefaultAnchorGenerator``.
+        sizes: see ``DefaultAnchorGenerator``.
+        aspect_ratios: see ``DefaultAnchorGenerator``.
+        strides: see ``DefaultAnchorGenerator``.
         offset: must be 0, since mmdetection's grid starts at the corner.
 
     Raises:

@@ -50,7 +50,8 @@ class PixelMasks:
 
     Args:
         masks: COCO's run lengths, one for each object, ``(H, W)`` all.
-        rows, columns: of each row and column of the image ``(h, w)``, which of the masks' it shows.
+        rows: of each row of the image ``(h, w)``, which of the masks' it shows.
+        columns: the same of each column.
         indices: which of ``masks``, in order; all by default.
     """
 

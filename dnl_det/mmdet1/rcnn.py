@@ -43,9 +43,10 @@ class MMDet1RCNN(GeneralizedRCNN):
        bilinearly by OpenCV to the whole pixels of the box, ``> 0.5``.
 
     Args:
-        min_size, max_size: of the test images, ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``:
-            ``s`` is their ratio to the original's sides, before the resized sides are rounded.
-            An image that was resized otherwise is scaled by the ratio of each side.
+        min_size: of the test images, ``INPUT.MIN_SIZE_TEST``. With ``max_size`` it gives the
+            resized sides; ``s`` is their ratio to the original's, before they are rounded. An
+            image that was resized otherwise is scaled by the ratio of each side.
+        max_size: ``INPUT.MAX_SIZE_TEST``.
         kwargs: see ``GeneralizedRCNN``.
 
     Raises:
@@ -173,8 +174,10 @@ def box_scale(
     """``s`` of :class:`MMDet1RCNN`, float32 ``(4,)``, for x1, y1, x2, y2.
 
     Args:
-        original, resized: height and width in pixels.
-        min_size, max_size: see :class:`MMDet1RCNN`.
+        original: height and width in pixels.
+        resized: the same.
+        min_size: see :class:`MMDet1RCNN`.
+        max_size: see :class:`MMDet1RCNN`.
     """
     y, x = resize_scale(original, resized, (min_size,), max_size)
     return torch.tensor([x, y, x, y], dtype=torch.float32)
@@ -186,7 +189,8 @@ def in_original_image(instances: Instances, scale: Tensor, h: int, w: int) -> In
     Args:
         instances: in the resized image.
         scale: see :func:`box_scale`.
-        h, w: the original image's size.
+        h: the original image's height in pixels.
+        w: its width.
     """
     last = scale.new_tensor([0, 0, 1, 1])
     return _report(instances, (instances.pred_boxes.tensor - last) / scale, h, w)

@@ -6,7 +6,6 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 
-# By block, the keys that it uses, and what they are called in its constructor; timm's use none.
 BLOCK_KEYS: dict[str, dict[str, str]] = {
     "none": {},
     "dnl": {
@@ -37,6 +36,7 @@ BLOCK_KEYS: dict[str, dict[str, str]] = {
     "snl": {"INIT_STD": "init_std"},
     "gc": {"REDUCTION": "reduction", "GC_POOLING": "pooling", "GC_FUSION": "fusion"},
 }
+"""By block, the keys it uses, and their names in its constructor; timm's blocks use none."""
 
 
 def block_arguments(dnl: CfgNode, norm: str) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from torch import nn
 from ..layers import build_attention
 
 PREFIX = "timm/"
-# Of timm's factory, those that take maps of any size and keep it.
 TIMM_BLOCKS = (
     *("se", "ese", "eca", "ecam", "ceca", "gc", "gca", "cbam", "lcbam", "coord", "scoord", "ela"),
     *("strip", "sk", "splat", "lambda", "nl"),
 )
+"""Of timm's factory, the names of those that take maps of any size and keep it."""
 # The others of timm 1.0, and why they cannot be put behind a convolution of any size.
 _REFUSED = {
     "ge": "timm 1.0 cannot build it",

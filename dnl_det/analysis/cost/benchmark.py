@@ -25,13 +25,14 @@ class _Stage(NamedTuple):
     options: dict[str, Any]
 
 
-# Of a bottleneck ResNet, and of the segmentation head of mmsegmentation's models.
 STAGES = {f"res{k}": _Stage(2**k, 64 * 2**k, 16 * 2**k, 64 * 2**k, {}) for k in (2, 3, 4, 5)} | {
     "head": _Stage(
         *(8, 512, 256, 256),
         {"reduction": 2, "use_out": True, "use_gamma": False, "out_norm": nn.BatchNorm2d},
     )
 }
+"""Stages of a bottleneck ResNet, and the segmentation head of mmsegmentation's models."""
+
 Row = dict[str, Any]
 
 
@@ -114,7 +115,8 @@ def benchmark_models(
     Args:
         models: from a name to a function that builds the model of detectron2.
         size: height and width of the image in pixels; it is not resized.
-        repeats, device: see :func:`benchmark_attention`.
+        repeats: see :func:`benchmark_attention`.
+        device: see :func:`benchmark_attention`.
 
     Returns:
         As :func:`benchmark_attention`; the multiply-adds are those of a detector's backbone, and of

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 Run = Callable[[], Any]
-# Calls before those that are timed.
 WARM_UP = 1
+"""Calls before those that are timed."""
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ from ..statistics.block_statistics import block_statistics
 from .detections import describe_detections
 from .query_maps import QueryMaps, query_maps
 
-# Bytes of all maps in a page, encoded.
 PAGE_BUDGET = 4_500_000
+"""Bytes of all maps in a page, encoded."""
 # Pixels of the longest side of the picture in the page.
 LONGEST_SIDE = 1600
-# What marks a page as ours, so that nothing else is overwritten.
 GENERATOR = '<meta name="generator" content="dnl_det explore">'
+"""What marks a page as ours, so that nothing else is overwritten."""
 # Sequential ones first; the last is for maps that have negative weights.
 _COLOUR_MAPS = ("magma", "viridis", "cividis", "RdBu_r")
 _SCRIPTS = ("geometry", "weights", "colours", "state", "drawing", "panels", "page", "controls")

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ..recording.geometry import Frame, Grid
 
-# In a map of categories, beside category_id + 1.
-BACKGROUND, IGNORED = 0, -1
+BACKGROUND = 0
+"""In a map of categories: no object."""
+IGNORED = -1
+"""In a map of categories: a crowd, or padding."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def category_map(
 
     Args:
         annotations: of all its instances.
-        height, width: of the original image.
+        height: of the original image, in pixels.
+        width: of the same.
 
     Returns:
         ``(height, width)``, int: category_id + 1, BACKGROUND, or IGNORED in crowds; None where an

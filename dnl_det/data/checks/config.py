@@ -33,7 +33,8 @@ def check_config(
     Args:
         cfg: of a run, its own data registered.
         training: False: ``TEST`` alone.
-        thorough, progress: see :class:`Use`.
+        thorough: see :class:`Use`.
+        progress: see :class:`Use`.
 
     Returns:
         One for each data set.

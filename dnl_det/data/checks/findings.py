@@ -33,6 +33,7 @@ def _read_faults() -> dict[str, Fault]:
 
 
 FAULTS = _read_faults()
+"""The rows of ``FAULTS.md`` by their codes."""
 # Images are converted each time they are read; the annotations stay as they are.
 _ON_READING = {
     *("image-rotated", "image-grey", "image-alpha", "image-cmyk", "image-16-bit"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-PALETTE: dict[str, tuple[int, int, int]] = {  # RGB; each stands out from black and from white
+PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (230, 30, 40),
     "orange": (250, 140, 20),
     "yellow": (250, 230, 50),
@@ -14,20 +14,26 @@ PALETTE: dict[str, tuple[int, int, int]] = {  # RGB; each stands out from black 
     "pink": (250, 130, 200),
     "brown": (125, 65, 20),
 }
+"""Colours of the objects, RGB; each stands out from black and from white."""
 OUTLINES_OF_CUE = {
     "tag": ("circle", "square"),
     "beacon": ("triangle", "star"),
     "plain": ("cross", "moon"),
 }
+"""Outlines by what their class depends on: a tag, the beacon, or nothing else."""
 ENDINGS_OF_CUE = {"tag": ("_black", "_white"), "beacon": ("_a", "_b"), "plain": ("",)}
+"""What a tag or the beacon adds to the outline in the name of a class."""
 THING_CLASSES = tuple(
     outline + ending
     for cue, outlines in OUTLINES_OF_CUE.items()
     for outline in outlines
     for ending in ENDINGS_OF_CUE[cue]
 )
+"""Names of the classes, in the order of a model's."""
 CATEGORY_IDS = {name: number for number, name in enumerate(THING_CLASSES, start=1)}
+"""``category_id`` in the annotations by the name of the class, from 1 on."""
 SPLITS = ("train", "val")
+"""The parts of a data set: its folders and the ends of its names."""
 
 
 def _option(default: Any, text: str) -> Any:

@@ -20,6 +20,7 @@ from ..config.command_line import load_config
 from .graph import OUTPUTS, capture, trace
 
 ENDINGS = {"torchscript": ".pt", "torch-export": ".pt2", "onnx": ".onnx"}
+"""The ending of a file by its format."""
 _ABOUT = "dnl_det.json"
 _INPUTS = ("image", "scale")
 

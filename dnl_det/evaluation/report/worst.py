@@ -29,7 +29,8 @@ def draw_worst(
 
     Args:
         file: the image.
-        annotations, detections: of it, in COCO's format, with a segmentation for masks.
+        annotations: of it, in COCO's format, with a segmentation for masks.
+        detections: the same.
         classes: names by the ids of categories.
         threshold: the lowest score drawn, 0 to 1.
 

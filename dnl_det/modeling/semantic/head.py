@@ -43,8 +43,9 @@ class DNLSemSegHead(nn.Module):
         align_corners: of every resizing.
         loss: of the classes, see :class:`SemSegLoss`.
         loss_weight: multiplies it.
-        aux_in_feature, aux_channels: of the auxiliary head.
-        aux_loss: of the auxiliary head.
+        aux_in_feature: what the auxiliary head reads.
+        aux_channels: its C.
+        aux_loss: of its classes.
         aux_loss_weight: multiplies its loss; 0: there is none.
 
     Raises:
