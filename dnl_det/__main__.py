@@ -19,6 +19,7 @@ COMMANDS = (
     "diagnose",
     "explore",
     "export",
+    "import-data",
     "predict",
     "report",
     "shapes",

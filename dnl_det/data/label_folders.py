@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..text import printable, repr_shortly
 from .registering import register
 
-_IMAGES = (
+IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".jp2"),
     *(".avif", ".tga"),
 )
@@ -66,15 +66,17 @@ def pairs(images: str, labels: str) -> list[Pair]:
         raise ValueError(
             f"{printable(images)} is the folder of images and of labels: separate them"
         )
-    of_stem = dict(_files(labels, (".png",)))
+    of_stem = dict(files_below(labels, (".png",)))
     found, used = [], set()
-    for stem, file in _files(images, _IMAGES, without=inner):
+    for stem, file in files_below(images, IMAGE_ENDINGS, without=inner):
         found.append(Pair(file, of_stem.get(stem, "")))
         used.add(stem)
     return found + [Pair("", file) for stem, file in of_stem.items() if stem not in used]
 
 
-def _files(folder: str, endings: Sequence[str], without: str = "") -> Iterator[tuple[str, str]]:
+def files_below(
+    folder: str, endings: Sequence[str], without: str = ""
+) -> Iterator[tuple[str, str]]:
     """Names below the folder without their endings, and paths, in the order of the names."""
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(
