@@ -35,6 +35,7 @@ def data(shapes, tmp_path):
         "check-data --json DATA/diagnose.json --images DATA/val --output DATA/diagnose.json",
         "check-data --json DATA/diagnose.json --images DATA --output DATA/photo.jpg",
         "check-data --config-file DATA/c.yaml --output DATA/c.yaml",
+        "import-data DATA/v.xml --format cvat --images DATA --output DATA/v.json",
         "diagnose --config-file CONFIG --weights DATA/w.pth --output DATA --opts"
         " DATASETS.VAL_JSON DATA/diagnose.json DATASETS.VAL_IMAGES DATA/val",
         "convert DATA/w.pth DATA/w.pth --overwrite",
@@ -43,6 +44,9 @@ def data(shapes, tmp_path):
 )
 def test_a_command_refuses_to(root, data, words):
     (data / "w.pth").write_bytes(b"weights")
+    text = '<a><image name="a.bmp" width="9" height="9"/></a>'
+    (data / "v.xml").write_text(text)
+    (data / "v.json").hardlink_to(data / "v.xml")
     (data / "benchmark.json").write_bytes(b"weights")
     (data / "c.yaml").write_text(f"_BASE_: {root / CONFIG}\n")
     before = contents(data)
